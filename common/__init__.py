@@ -1,0 +1,1 @@
+"""What the learner and the sampler both need, and nothing else."""

@@ -1,0 +1,1 @@
+"""The learner: gRPC front, experience, algorithms, publishing, training."""

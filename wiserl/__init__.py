@@ -1,0 +1,1 @@
+"""The front door: the `wiserl` command and the Python API."""
