@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import enum
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from common import tensors
 from common.errors import InvalidFieldError
 from protos.wiserl.v1 import signature_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -41,6 +43,13 @@ class Role(enum.IntEnum):
 
 INPUT_ROLES = frozenset(Role(number) for number in range(1, 7))
 OUTPUT_ROLES = frozenset(Role(number) for number in range(7, 11))
+COLUMN_ROLES = frozenset(Role) - {
+    Role.RESET,
+    Role.NOISE,
+    Role.SCALAR,
+    Role.GREEDY_ACTION,
+    Role.NEXT_STATE,
+}
 
 
 class Extent(enum.IntEnum):
@@ -83,7 +92,16 @@ class ColumnKey:
 
 @dataclasses.dataclass(frozen=True)
 class GraphTensor:
-    """What inputs and outputs of a graph share; `shape` is without the leading environment dimension."""
+    """What inputs and outputs of a graph share.
+
+    Attributes:
+        name: The tensor's name in the graph.
+        role: What it is for.
+        dtype: Its element type.
+        shape: Without the leading environment dimension, with the agent axis where there is one.
+        group: The agent group; empty for a single agent.
+        key: Which of several of the same role and group.
+    """
 
     name: str
     role: Role
@@ -146,12 +164,12 @@ def to_proto(signature: Signature) -> signature_pb2.Signature:
         message.outputs.add(**_tensor_fields(output))
     for column in signature.columns:
         message.columns.add(
-            role=column.key.role.value,  # type: ignore[arg-type]
+            role=column.key.role.value,
             group=column.key.group,
             key=column.key.key,
             dtype=tensors.to_wire_dtype(column.dtype),
             shape=column.shape,
-            extent=column.extent.value,  # type: ignore[arg-type]
+            extent=column.extent.value,
         )
     return message
 
@@ -171,9 +189,9 @@ def from_proto(message: signature_pb2.Signature) -> Signature:
     """The signature of a message.
 
     Raises:
-        InvalidFieldError: A role that an input, output or column cannot have, two tensors or columns of
-            the same address, a noise input without a distribution, a state without an initial value or
-            without its next value.
+        InvalidFieldError: A role that an input, output or column cannot have, an unknown dtype or
+            a shape that overflows, two tensors or columns of the same address, a noise input
+            without a distribution, a state without an initial value or without its next value.
     """
     inputs = tuple(_input(tensor, f"inputs[{i}]") for i, tensor in enumerate(message.inputs))
     outputs = tuple(
@@ -181,13 +199,12 @@ def from_proto(message: signature_pb2.Signature) -> Signature:
         for i, tensor in enumerate(message.outputs)
     )
     columns = tuple(_column(column, f"columns[{i}]") for i, column in enumerate(message.columns))
-    for field, names in (
-        ("inputs", [tensor.name for tensor in inputs]),
-        ("outputs", [tensor.name for tensor in outputs]),
-        ("columns", [str(column.key) for column in columns]),
-    ):
-        if len(set(names)) < len(names):
-            raise InvalidFieldError(field, f"two share a name among {names}")
+    sides: tuple[tuple[str, tuple[GraphTensor, ...]], ...]
+    sides = (("inputs", inputs), ("outputs", outputs))
+    for field, side in sides:
+        _refuse_twins(field, (tensor.name for tensor in side))
+        _refuse_twins(field, (ColumnKey(each.role, each.group, each.key) for each in side))
+    _refuse_twins("columns", (column.key for column in columns))
     states = {(tensor.group, tensor.key) for tensor in inputs if tensor.role == Role.STATE}
     following = {(tensor.group, tensor.key) for tensor in outputs if tensor.role == Role.NEXT_STATE}
     if states != following:
@@ -195,6 +212,26 @@ def from_proto(message: signature_pb2.Signature) -> Signature:
             "outputs", f"next states {following} do not match the states {states}"
         )
     return Signature(inputs, outputs, columns)
+
+
+def _refuse_twins(field: str, addresses: Iterable[str | ColumnKey]) -> None:
+    counts = collections.Counter(addresses)
+    twins = [address for address, count in counts.items() if count > 1]
+    if twins:
+        raise InvalidFieldError(field, f"{', '.join(map(str, twins))} stands there more than once")
+
+
+def _element(
+    message: signature_pb2.GraphInput | signature_pb2.GraphOutput | signature_pb2.ColumnSpec,
+    field: str,
+) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Dtype and shape of one entry, of a size that can be."""
+    try:
+        dtype, shape = tensors.from_wire_dtype(message.dtype), tuple(message.shape)
+        tensors.size_in_bytes(dtype, shape)
+    except InvalidFieldError as error:
+        raise error.under(field) from None
+    return dtype, shape
 
 
 def _role(number: int, allowed: frozenset[Role], field: str) -> Role:
@@ -209,11 +246,14 @@ def _from_fields(
     roles: frozenset[Role],
     field: str,
 ) -> dict[str, Any]:
+    if not message.name:
+        raise InvalidFieldError(f"{field}.name", "is empty; give the tensor's name in the graph")
+    dtype, shape = _element(message, field)
     return {
         "name": message.name,
         "role": _role(message.role, roles, field),
-        "dtype": tensors.from_wire_dtype(message.dtype),
-        "shape": tuple(message.shape),
+        "dtype": dtype,
+        "shape": shape,
         "group": message.group,
         "key": message.key,
     }
@@ -223,11 +263,14 @@ def _input(message: signature_pb2.GraphInput, field: str) -> GraphInput:
     fields = _from_fields(message, INPUT_ROLES, field)
     noise, initial = None, None
     if fields["role"] == Role.NOISE:
-        if message.noise not in set(Noise):
+        if int(message.noise) not in {noise.value for noise in Noise}:
             raise InvalidFieldError(f"{field}.noise", "a noise input needs a distribution")
         noise = Noise(message.noise)
     if fields["role"] == Role.STATE:
-        initial = tensors.decode(message.initial_state)
+        try:
+            initial = tensors.decode(message.initial_state)
+        except InvalidFieldError as error:
+            raise error.under(f"{field}.initial_state") from None
         if initial.shape != fields["shape"] or initial.dtype != fields["dtype"]:
             raise InvalidFieldError(
                 f"{field}.initial_state",
@@ -237,12 +280,9 @@ def _input(message: signature_pb2.GraphInput, field: str) -> GraphInput:
 
 
 def _column(message: signature_pb2.ColumnSpec, field: str) -> ColumnSpec:
-    role = _role(message.role, frozenset(Role), field)
-    if message.extent not in set(Extent):
+    role = _role(message.role, COLUMN_ROLES, field)
+    if int(message.extent) not in {extent.value for extent in Extent}:
         raise InvalidFieldError(f"{field}.extent", f"{message.extent} is no extent")
-    return ColumnSpec(
-        ColumnKey(role, message.group, message.key),
-        tensors.from_wire_dtype(message.dtype),
-        tuple(message.shape),
-        Extent(message.extent),
-    )
+    dtype, shape = _element(message, field)
+    key = ColumnKey(role, message.group, message.key)
+    return ColumnSpec(key, dtype, shape, Extent(message.extent))

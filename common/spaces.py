@@ -23,6 +23,10 @@ MAX_DEPTH = 8
 
 MAX_LEAVES = 256
 MAX_ACTIONS = 1 << 20
+"""The most choices of a Discrete, a MultiDiscrete (all entries together) or a MultiBinary space.
+
+Networks and masks get as many outputs, so a few bytes must not be able to ask for more.
+"""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -170,9 +174,7 @@ def _from_proto(message: space_pb2.Space, depth: int) -> Space:
         case "multi_discrete":
             return _multi_discrete(message.multi_discrete)
         case "multi_binary":
-            shape = tuple(message.multi_binary.shape)
-            tensors.size_in_bytes(np.dtype(np.int8), shape, "multi_binary.shape")
-            return MultiBinary(shape)
+            return _multi_binary(message.multi_binary)
         case "dict":
             return _dict(message.dict, depth)
         case _:
@@ -218,12 +220,27 @@ def _multi_discrete(message: space_pb2.MultiDiscreteSpace) -> MultiDiscrete:
         )
     for size, first in zip(n, start, strict=True):
         _count(size, first, "multi_discrete.n")
+    if sum(n) > MAX_ACTIONS:
+        raise InvalidFieldError("multi_discrete.n", f"sums up to {sum(n)}, above {MAX_ACTIONS}")
     return MultiDiscrete(n, start)
+
+
+def _multi_binary(message: space_pb2.MultiBinarySpace) -> MultiBinary:
+    shape = tuple(message.shape)
+    if tensors.size_in_bytes(np.dtype(np.int8), shape, "multi_binary.shape") > MAX_ACTIONS:
+        raise InvalidFieldError(
+            "multi_binary.shape", f"{list(shape)} has more than {MAX_ACTIONS} digits"
+        )
+    return MultiBinary(shape)
 
 
 def _dict(message: space_pb2.DictSpace, depth: int) -> Dict:
     if depth == 0:
         raise InvalidFieldError("dict", f"nested deeper than {MAX_DEPTH}")
+    if len(message.entries) > MAX_LEAVES:
+        raise InvalidFieldError(
+            "dict.entries", f"{len(message.entries)} exceed the limit of {MAX_LEAVES}"
+        )
     keys = [entry.key for entry in message.entries]
     if not keys or keys != sorted(set(keys)):
         raise InvalidFieldError(

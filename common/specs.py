@@ -9,6 +9,8 @@ from common.errors import InvalidFieldError
 from protos.wiserl.v1 import environment_pb2
 
 MAX_AGENTS = 1024
+MAX_DEPTH = 8
+"""How deep lists may nest in an environment's arguments."""
 
 ArgumentValue = bool | int | float | str | list["ArgumentValue"]
 
@@ -52,26 +54,25 @@ class EnvironmentSpec:
         return self.groups[0]
 
     def axis(self, group: AgentGroup) -> tuple[int, ...]:
-        """The agent axis that shapes of a group begin with: `(agents,)`, or `()` for a single agent."""
+        """What shapes of a group begin with: `(agents,)`, or `()` for a single agent."""
         return (len(group.agents),) if self.multi_agent else ()
 
     def differences(self, other: EnvironmentSpec) -> list[str]:
         """What differs from another spec, in words, empty where nothing does."""
-        found = [
-            f"{field.name} is {getattr(other, field.name)!r}, the run has {getattr(self, field.name)!r}"
-            for field in dataclasses.fields(self)
-            if field.name != "groups" and getattr(self, field.name) != getattr(other, field.name)
-        ]
+        found = _unequal(self, other, but="groups")
         if len(self.groups) != len(other.groups):
             found.append(f"{len(other.groups)} agent groups, the run has {len(self.groups)}")
         for ours, theirs in zip(self.groups, other.groups, strict=False):
-            found += [
-                f"group {ours.name!r}: {field.name} is {getattr(theirs, field.name)!r}, "
-                f"the run has {getattr(ours, field.name)!r}"
-                for field in dataclasses.fields(ours)
-                if getattr(ours, field.name) != getattr(theirs, field.name)
-            ]
+            found += [f"group {ours.name!r}: {text}" for text in _unequal(ours, theirs)]
         return found
+
+
+def _unequal(
+    ours: EnvironmentSpec | AgentGroup, theirs: EnvironmentSpec | AgentGroup, but: str = ""
+) -> list[str]:
+    names = [field.name for field in dataclasses.fields(ours) if field.name != but]
+    pairs = [(name, getattr(ours, name), getattr(theirs, name)) for name in names]
+    return [f"{name} is {b!r}, the run has {a!r}" for name, a, b in pairs if a != b]
 
 
 def single_agent(
@@ -108,8 +109,9 @@ def from_proto(message: environment_pb2.EnvironmentSpec) -> EnvironmentSpec:
     """The spec of a message.
 
     Raises:
-        InvalidFieldError: No groups, groups or agents that share a name, several agents without
-            `multi_agent`, or a space that cannot be one.
+        InvalidFieldError: No groups, groups or agents that share a name, several agents or named
+            ones without `multi_agent`, a mask of actions that cannot be masked, or a space that
+            cannot be one.
     """
     groups = tuple(_group(group, f"groups[{i}]") for i, group in enumerate(message.groups))
     if not groups:
@@ -121,6 +123,10 @@ def from_proto(message: environment_pb2.EnvironmentSpec) -> EnvironmentSpec:
         raise InvalidFieldError("groups", "two groups or two agents share a name")
     if not message.multi_agent and len(agents) > 1:
         raise InvalidFieldError("multi_agent", f"is false, but there are {len(agents)} agents")
+    if not message.multi_agent and (groups[0].name or agents[0]):
+        raise InvalidFieldError(
+            "groups[0]", "has a name; without multi_agent the group's and the agent's are empty"
+        )
     state = None
     if message.HasField("global_state"):
         state = _space(message, "global_state")
@@ -137,6 +143,11 @@ def _group(message: environment_pb2.AgentGroup, field: str) -> AgentGroup:
         observation, action = _space(message, "observation"), _space(message, "action")
     except InvalidFieldError as error:
         raise error.under(field) from None
+    if message.action_mask and not isinstance(action, spaces.Discrete | spaces.MultiDiscrete):
+        raise InvalidFieldError(
+            f"{field}.action_mask",
+            f"a {type(action).__name__} action cannot be masked; use Discrete or MultiDiscrete",
+        )
     return AgentGroup(message.name, tuple(message.agents), observation, action, message.action_mask)
 
 
@@ -153,44 +164,59 @@ def arguments_to_proto(arguments: dict[str, ArgumentValue]) -> dict[str, environ
     """Keyword arguments of an environment as messages.
 
     Raises:
-        InvalidFieldError: A value that is no bool, integer, float, string or list of such.
+        InvalidFieldError: A value that is no bool, integer of 64 bits, float, string or list of
+            such, or lists nested too deeply.
     """
-    return {name: _argument(value, f"arguments[{name}]") for name, value in arguments.items()}
+    return {
+        name: _argument(value, f"arguments[{name}]", MAX_DEPTH) for name, value in arguments.items()
+    }
 
 
 def arguments_from_proto(
     reference: environment_pb2.EnvironmentReference,
 ) -> dict[str, ArgumentValue]:
-    """Keyword arguments of an environment from messages."""
-    return {name: _argument_value(value) for name, value in reference.arguments.items()}
+    """Keyword arguments of an environment from messages.
+
+    Raises:
+        InvalidFieldError: An argument without a value, or lists nested too deeply.
+    """
+    return {
+        name: _argument_value(value, f"arguments[{name}]", MAX_DEPTH)
+        for name, value in reference.arguments.items()
+    }
 
 
-def _argument(value: ArgumentValue, field: str) -> environment_pb2.Argument:
+def _argument(value: ArgumentValue, field: str, depth: int) -> environment_pb2.Argument:
     match value:
         case bool():
             return environment_pb2.Argument(bool_value=value)
-        case int():
+        case int() if -(2**63) <= value < 2**63:
             return environment_pb2.Argument(int_value=value)
         case float():
             return environment_pb2.Argument(double_value=value)
         case str():
             return environment_pb2.Argument(string_value=value)
-        case list() | tuple():
-            items = environment_pb2.ArgumentList(values=[_argument(item, field) for item in value])
+        case list() | tuple() if depth > 0:
+            values = [_argument(item, f"{field}[{i}]", depth - 1) for i, item in enumerate(value)]
+            items = environment_pb2.ArgumentList(values=values)
             return environment_pb2.Argument(list_value=items)
         case _:
             raise InvalidFieldError(
                 field,
-                f"{value!r} cannot travel; use a bool, integer, float, string or list of such",
+                f"{value!r} cannot travel; use a bool, 64-bit integer, float, string or list of "
+                f"such, at most {MAX_DEPTH} lists deep",
             )
 
 
-def _argument_value(message: environment_pb2.Argument) -> ArgumentValue:
+def _argument_value(message: environment_pb2.Argument, field: str, depth: int) -> ArgumentValue:
     match message.WhichOneof("kind"):
         case None:
-            raise InvalidFieldError("arguments", "an argument without a value")
+            raise InvalidFieldError(field, "has no value; set one of its kinds")
+        case "list_value" if depth == 0:
+            raise InvalidFieldError(field, f"lists nest deeper than {MAX_DEPTH}")
         case "list_value":
-            return [_argument_value(item) for item in message.list_value.values]
+            values = enumerate(message.list_value.values)
+            return [_argument_value(item, f"{field}[{i}]", depth - 1) for i, item in values]
         case kind:
             value: ArgumentValue = getattr(message, kind)
             return value

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-_NAMES = ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
-_NAMES += ("float16", "float32", "float64")
+_UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
+_SIGNED = ("int8", "int16", "int32", "int64")
+_NAMES = ("bool", *_UNSIGNED, *_SIGNED, "float16", "float32", "float64")
 _NUMPY_OF: dict[int, np.dtype[Any]] = {
     tensor_pb2.DataType.Value(f"DATA_TYPE_{name.upper()}"): np.dtype(name).newbyteorder("<")
     for name in _NAMES
@@ -68,7 +69,8 @@ def size_in_bytes(dtype: np.dtype[Any], shape: Sequence[int], field: str = "shap
     """The bytes that a dense array takes, computed without allocating anything.
 
     Raises:
-        InvalidFieldError: Too many dimensions, a negative one, or a product beyond 2^63 - 1 bytes.
+        InvalidFieldError: Too many dimensions, a negative one, or a product (of the dimensions that
+            are not 0) beyond 2^63 - 1 bytes.
     """
     if len(shape) > MAX_DIMENSIONS:
         raise InvalidFieldError(
@@ -76,20 +78,21 @@ def size_in_bytes(dtype: np.dtype[Any], shape: Sequence[int], field: str = "shap
         )
     if any(size < 0 for size in shape):
         raise InvalidFieldError(field, f"{list(shape)} has a negative dimension")
-    size = math.prod(shape) * dtype.itemsize
-    if size > _MAX_BYTES:
+    # A 0 hides no other dimension: NumPy cannot hold [0, 2^62, 4] either.
+    if math.prod(size or 1 for size in shape) * dtype.itemsize > _MAX_BYTES:
         raise InvalidFieldError(
             field, f"{list(shape)} of {dtype.name} is larger than 2^63 - 1 bytes"
         )
-    return size
+    return math.prod(shape) * dtype.itemsize
 
 
 def decode(tensor: tensor_pb2.Tensor) -> Array:
     """A read-only array over the message's own bytes (nothing is copied).
 
     Raises:
-        InvalidFieldError: An unknown dtype, a shape whose product overflows, a byte count that is not
-            that of the shape, or a bool that is neither 0 nor 1. The field is relative to the tensor.
+        InvalidFieldError: An unknown dtype, a shape whose product overflows, a byte count that is
+            not that of the shape, or a bool that is neither 0 nor 1. The field is relative to the
+            tensor.
     """
     dtype = from_wire_dtype(tensor.dtype)
     shape = tuple(tensor.shape)

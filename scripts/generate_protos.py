@@ -35,7 +35,9 @@ def generate(out: Path) -> dict[str, str]:
     written = sorted((out / PACKAGE).iterdir())
     # A file without a service has nothing in its _grpc stub.
     service = {
-        source.stem for source in sources if re.search(r"^service ", source.read_text(), re.M)
+        source.stem
+        for source in sources
+        if re.search(r"^service ", source.read_text(), re.MULTILINE)
     }
     stubs = {}
     for path in written:
@@ -47,8 +49,8 @@ def generate(out: Path) -> dict[str, str]:
 
 def relative(text: str) -> str:
     """Rewrites the absolute imports of a generated stub to relative ones."""
-    text = re.sub(r"^from wiserl\.v1 import ", "from . import ", text, flags=re.M)
-    text = re.sub(r"^import wiserl\.v1\.(\w+)$", r"from . import \1", text, flags=re.M)
+    text = re.sub(r"^from wiserl\.v1 import ", "from . import ", text, flags=re.MULTILINE)
+    text = re.sub(r"^import wiserl\.v1\.(\w+)$", r"from . import \1", text, flags=re.MULTILINE)
     return re.sub(r"\bwiserl\.v1\.(\w+_pb2)\b", r"\1", text)
 
 
@@ -69,9 +71,8 @@ def main() -> None:
     stale |= present - stubs.keys()
     if check:
         if stale:
-            sys.exit(
-                f"stubs differ from the protos: {', '.join(sorted(stale))}; run scripts/generate_protos.py"
-            )
+            names = ", ".join(sorted(stale))
+            sys.exit(f"stubs differ from the protos: {names}; run scripts/generate_protos.py")
         return
     for name in present - stubs.keys():
         (target / name).unlink()

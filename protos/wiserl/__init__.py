@@ -1,0 +1,1 @@
+"""Holds the versions of the contract."""
