@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import sysconfig
 import tempfile
 from importlib import resources
 from pathlib import Path
@@ -29,7 +30,10 @@ def generate(out: Path) -> dict[str, str]:
     well_known = resources.files("grpc_tools") / "_proto"
     arguments = ["protoc", f"-I{ROOT / 'protos'}", f"-I{well_known}"]
     arguments += [f"--python_out={out}", f"--grpc_python_out={out}"]
-    arguments += [f"--mypy_out={out}", f"--mypy_grpc_out={out}"]
+    for plugin in ("mypy", "mypy_grpc"):
+        # From beside this interpreter, so that no environment needs to be activated.
+        program = Path(sysconfig.get_path("scripts")) / f"protoc-gen-{plugin}"
+        arguments += [f"--plugin=protoc-gen-{plugin}={program}", f"--{plugin}_out=quiet:{out}"]
     if protoc.main(arguments + [str(source) for source in sources]) != 0:
         sys.exit("protoc failed")
     written = sorted((out / PACKAGE).iterdir())
