@@ -1,0 +1,1 @@
+"""Where trajectories live between admission and training."""

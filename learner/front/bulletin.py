@@ -1,0 +1,110 @@
+"""The bulletin: the newest policy and scalars, and what of them is news to a sampler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from common.errors import Reason
+from learner.front.refusals import Code, Refusal
+from protos.wiserl.v1 import learner_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from learner.evaluations import Evaluations
+    from learner.front.sessions import Session
+    from learner.publishing.publication import Publication
+
+
+class Bulletin:
+    """What is published.
+
+    Attributes:
+        publication: The newest version; None while there is none.
+    """
+
+    def __init__(self, first_scalars_version: int) -> None:
+        self.publication: Publication | None = None
+        self._scalars: list[learner_pb2.Scalar] = []
+        self._scalars_version = 0
+        self._next_scalars_version = first_scalars_version
+
+    @property
+    def version(self) -> int:
+        """The newest version; 0 while there is none."""
+        return self.publication.version if self.publication else 0
+
+    def publish(self, publication: Publication) -> None:
+        """Makes a publication the newest one.
+
+        Raises:
+            ValueError: Its version is not above the newest one.
+        """
+        if publication.version <= self.version:
+            raise ValueError(
+                f"version {publication.version} is not above {self.version}, the newest one; "
+                "versions never go backwards"
+            )
+        self.publication = publication
+
+    def set_scalars(self, scalars: Mapping[str, float | Sequence[float]]) -> None:
+        """Sets all scalars, under a new version where any differs from what it was."""
+        values = [
+            learner_pb2.Scalar(key=key, values=[value] if isinstance(value, int | float) else value)
+            for key, value in sorted(scalars.items())
+        ]
+        if values != self._scalars:
+            self._scalars = values
+            self._scalars_version = self._next_scalars_version
+            self._next_scalars_version += 1
+
+    def find(self, version: int, evaluations: Evaluations) -> Publication | None:
+        """The publication that a pull asks for: 0 for the newest, or one that is still evaluated.
+
+        Raises:
+            Refusal: NOT_FOUND `VERSION_GONE`.
+        """
+        if version in {0, self.version}:
+            return self.publication
+        pinned = evaluations.pinned(version)
+        if pinned is None:
+            raise Refusal(
+                Code.NOT_FOUND,
+                Reason.VERSION_GONE,
+                f"version {version} is not kept: its evaluation is complete, or it never had one; "
+                "pull without a version",
+            )
+        return pinned
+
+    def is_news(self, session: Session, request: learner_pb2.PullWeightsRequest) -> bool:
+        """Whether a sampler lacks anything, or asks for a certain version and so for an answer."""
+        return (
+            request.version > 0
+            or request.have_version != self.version
+            or request.have_scalars_version != self._scalars_version
+            or request.have_grants_revision != session.grants_revision
+        )
+
+    def news(
+        self,
+        session: Session,
+        request: learner_pb2.PullWeightsRequest,
+        publication: Publication | None,
+    ) -> learner_pb2.PullWeightsResponse:
+        """Everything, but for the model and the scalars that the sampler has."""
+        response = learner_pb2.PullWeightsResponse(
+            scalars_version=self._scalars_version,
+            grants_revision=session.grants_revision,
+            grants=session.grants.values(),
+        )
+        if request.have_scalars_version != self._scalars_version:
+            response.scalars.extend(self._scalars)
+        if publication is None:
+            return response
+        response.version = publication.version
+        response.model_sha256 = publication.sha256
+        if request.have_model_sha256 != publication.sha256:
+            response.model = publication.model
+        if not request.have_model_sha256:
+            response.golden.CopyFrom(publication.golden())
+        return response

@@ -1,0 +1,168 @@
+"""Dealing: who gets which work of rounds and evaluations, and what becomes of it when a lease ends.
+
+A state machine without network or clock, between `rounds` and `evaluations`, which know work, and
+`sessions`, which knows samplers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from learner.evaluations import EvaluationGrant, Evaluations
+from learner.front.sessions import Session, Sessions, numbers
+from learner.rounds import Round, RoundGrant
+from protos.wiserl.v1 import grant_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from learner.front.settings import FrontSettings
+    from learner.publishing.publication import Publication
+    from protos.wiserl.v1 import learner_pb2
+
+
+class Dealer:
+    """Grants work to the samplers that are there.
+
+    Attributes:
+        sessions: The samplers.
+        round: The round that is being rolled; None between rounds.
+        evaluations: The evaluations.
+        finish_reason: Why the run is over; None while it is not.
+    """
+
+    def __init__(self, settings: FrontSettings) -> None:
+        self.sessions = Sessions(settings)
+        self.round: Round | None = None
+        self.finish_reason: str | None = None
+        self._grant_ids = numbers(settings.restarts)
+        self.evaluations = Evaluations(numbers(settings.restarts), self._grant_ids)
+        self._lease = settings.limits.lease_seconds
+        self._awaited = settings.expect_samplers or 1
+
+    def join(
+        self, now: float, request: learner_pb2.RegisterRequest, reserved_bytes: int
+    ) -> Session:
+        """Opens a session, which gets at once what nobody else works on.
+
+        Raises:
+            Refusal: See `Sessions.open`; the session that the sampler had goes on.
+        """
+        former = self.sessions.find(request.sampler_id)
+        session = self.sessions.open(now, request, reserved_bytes)
+        if former is not None:
+            self._take_back(former)
+        if self.finish_reason is not None:
+            self._tell_finish(session)
+        self.deal(now)
+        return session
+
+    def leave(self, now: float, session: Session) -> None:
+        """Ends a session; others get its work at once."""
+        self._take_back(session)
+        self.sessions.close(now, session)
+        self.deal(now)
+
+    def open_round(self, now: float, version: int, *, fragments: int, rows: int) -> None:
+        """Begins a round; what the samplers had of the one before is over."""
+        for session in self.sessions:
+            self.sessions.drop(session, _collecting(session))
+        self.round = Round(version, fragments=fragments, rows=rows, grant_ids=self._grant_ids)
+        self.deal(now)
+
+    def start_evaluation(self, now: float, publication: Publication, seeds: Sequence[int]) -> int:
+        """Begins an evaluation; answers its id."""
+        evaluation_id = self.evaluations.start(publication, seeds)
+        self.deal(now)
+        return evaluation_id
+
+    def end_evaluation(self, evaluation_id: int) -> None:
+        """Ends the grants of an evaluation that is complete."""
+        evaluation = self.evaluations.running(evaluation_id)
+        if evaluation is None:
+            return
+        for grant in self.evaluations.close(evaluation):
+            session = self.sessions.find(grant.sampler_id)
+            if session is not None:
+                self.sessions.drop(session, [grant.grant_id])
+
+    def deal(self, now: float) -> None:
+        """Gives what nobody works on to whoever is there; the first round waits for all awaited."""
+        seats = self.sessions.seats()
+        idle = {session.sampler_id for session in self.sessions if not self.owes(session)}
+        granted: list[tuple[str, grant_pb2.Grant]] = []
+        if self.round is not None and len(seats) >= self._awaited:
+            self._awaited = 1
+            granted += [
+                (grant.sampler_id, _collect(grant, self.round)) for grant in self.round.deal(seats)
+            ]
+        granted += [(grant.sampler_id, _evaluate(grant)) for grant in self.evaluations.deal(seats)]
+        for sampler_id, message in granted:
+            session = self.sessions.get(sampler_id)
+            if sampler_id in idle:
+                session.moved_at = now
+            self.sessions.put(session, [message])
+
+    def owes(self, session: Session) -> bool:
+        """Whether a sampler has work that it has not handed in."""
+        missing = self.round.missing_of(session.sampler_id) if self.round else 0
+        return missing + self.evaluations.missing_of(session.sampler_id) > 0
+
+    def tick(self, now: float) -> bool:
+        """Ends leases that ran out; others get their work at once.
+
+        Returns:
+            Whether a session ended.
+        """
+        self.sessions.forget(now)
+        before = len(self.sessions)
+        for session in list(self.sessions):
+            if now >= session.pulled_at + self._lease:
+                self._take_back(session)
+                self.sessions.close(now, session)
+            elif now >= session.moved_at + self._lease and self.owes(session):
+                self._take_back(session)
+        self.deal(now)
+        return len(self.sessions) < before
+
+    def next_tick(self) -> float | None:
+        """When the next lease runs out, in seconds; None where there is none."""
+        ends = [session.pulled_at for session in self.sessions]
+        ends += [session.moved_at for session in self.sessions if self.owes(session)]
+        return min(ends) + self._lease if ends else None
+
+    def finish(self, reason: str) -> None:
+        """Takes all work back for good and tells every sampler that the run is over."""
+        self.finish_reason = reason
+        self.round = None
+        self.evaluations.stop()
+        for session in self.sessions:
+            self.sessions.drop(session, list(session.grants))
+            self._tell_finish(session)
+
+    def _tell_finish(self, session: Session) -> None:
+        finish = grant_pb2.FinishGrant(reason=self.finish_reason or "")
+        self.sessions.put(session, [grant_pb2.Grant(grant_id=next(self._grant_ids), finish=finish)])
+
+    def _take_back(self, session: Session) -> None:
+        over = self.evaluations.take_back(session.sampler_id)
+        if self.round is not None:
+            over += self.round.take_back(session.sampler_id)
+        self.sessions.drop(session, over)
+
+
+def _collecting(session: Session) -> list[int]:
+    return [number for number, grant in session.grants.items() if grant.HasField("collect")]
+
+
+def _collect(grant: RoundGrant, of: Round) -> grant_pb2.Grant:
+    amount = grant_pb2.FiniteAmount(fragments=grant.fragments, slots=grant.slots)
+    collect = grant_pb2.CollectGrant(rows=of.rows, version=of.version, finite=amount)
+    return grant_pb2.Grant(grant_id=grant.grant_id, collect=collect)
+
+
+def _evaluate(grant: EvaluationGrant) -> grant_pb2.Grant:
+    evaluate = grant_pb2.EvaluateGrant(
+        evaluation_id=grant.evaluation_id, version=grant.version, seeds=grant.seeds
+    )
+    return grant_pb2.Grant(grant_id=grant.grant_id, evaluate=evaluate)

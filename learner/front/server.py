@@ -1,0 +1,231 @@
+"""The server: the service on an address, in a thread and loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import ipaddress
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health  # type: ignore[attr-defined] # lags behind
+
+from common.errors import WiseRLError
+from learner.front import allocator
+from learner.front.service import LearnerService
+from learner.front.sharing import EVERYONE, SharedCoordinator
+from protos.wiserl.v1 import learner_pb2, learner_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from learner.front.coordinator import Coordinator
+    from learner.front.sharing import Waiter
+
+T = TypeVar("T")
+
+SERVICE_NAME = learner_pb2.DESCRIPTOR.services_by_name["LearnerService"].full_name
+
+MAX_CALLS = 2048
+"""At once; each waiting call costs a few KiB."""
+
+STOP_GRACE_SECONDS = 2.0
+"""How long calls in flight may still get their answer when the server stops."""
+
+OVERSLEPT_SECONDS = 1.0
+CATCH_UP_SECONDS = 0.5
+"""After the process was suspended, calls that queued up meanwhile renew leases before any ends."""
+
+_log = structlog.get_logger()
+
+
+class AddressError(WiseRLError):
+    """An address that the server must not or cannot listen on."""
+
+
+def server_options(max_message_bytes: int) -> list[tuple[str, int]]:
+    """The channel arguments that bound what any peer can make the server hold."""
+    return [
+        # By default two learners could share a port, and the kernel would deal samplers to both.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_concurrent_streams", 16),
+        ("grpc.max_allowed_incoming_connections", 512),
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.max_connection_idle_ms", 300_000),
+        ("grpc.max_connection_age_ms", 30 * 60_000),
+        ("grpc.max_connection_age_grace_ms", 60_000),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # Clients ping every 60 s; one that pings much more often is sent away.
+        ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+        ("grpc.http2.max_ping_strikes", 2),
+        ("grpc.max_metadata_size", 8 << 10),
+        ("grpc.absolute_max_metadata_size", 16 << 10),
+    ]
+
+
+def check_address(address: str, *, insecure: bool) -> None:
+    """That an address is one that only this machine reaches, or that the caller means it.
+
+    Raises:
+        AddressError: It is not, or it has no port.
+    """
+    if address.startswith("unix:"):
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise AddressError(f"address {address!r} has no port; write HOST:PORT, port 0 for any")
+    if not insecure and not _is_loopback(host.strip("[]")):
+        raise AddressError(
+            f"address {address!r} is reachable from other machines, and calls are neither "
+            "encrypted nor authenticated; listen on 127.0.0.1, or accept that with --insecure"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class FrontServer:
+    """Serves a coordinator. Implements `Front` for the training thread.
+
+    Attributes:
+        address: Where it listens, with the real port once started.
+    """
+
+    def __init__(
+        self, coordinator: Coordinator, address: str = "127.0.0.1:0", *, insecure: bool = False
+    ) -> None:
+        """Prepares to serve on an address; nothing listens yet.
+
+        Raises:
+            AddressError: The address is not on loopback and `insecure` is false.
+        """
+        check_address(address, insecure=insecure)
+        self.address = address
+        self._limits = coordinator.settings.limits
+        self._shared = SharedCoordinator(coordinator)
+        self._started: concurrent.futures.Future[str] = concurrent.futures.Future()
+        self._thread = threading.Thread(target=self._run, name="learner-front", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+
+    def start(self) -> None:
+        """Listens and serves, in a thread of its own.
+
+        Raises:
+            AddressError: The address cannot be listened on.
+        """
+        allocator.keep_large_buffers()
+        self._thread.start()
+        self.address = self._started.result()
+        _log.info("learner_listening", address=self.address)
+
+    def stop(self) -> None:
+        """Drains, gives calls in flight a moment, and ends the thread. Safe to repeat."""
+        if not self._thread.is_alive():
+            return
+        with self.locked() as coordinator:
+            coordinator.drain()
+        if self._loop is not None and self._stopping is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+
+    def now(self) -> float:
+        """See `Front.now`."""
+        return self._shared.now()
+
+    def locked(self) -> AbstractContextManager[Coordinator]:
+        """See `Front.locked`."""
+        return self._shared.locked()
+
+    def wait(self, ready: Callable[[Coordinator], T | None]) -> T:
+        """See `Front.wait`.
+
+        Raises:
+            DrainingError: The coordinator drains.
+        """
+        return self._shared.wait(ready)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:
+            if not self._started.done():
+                self._started.set_exception(error)
+                return
+            _log.exception("front_defect")
+            raise
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        server, servicer = self._build()
+        port = self._bind(server)
+        await server.start()
+        self._shared.attach(self._loop)
+        keeper = asyncio.create_task(self._keep_house(servicer))
+        self._started.set_result(self._with_port(port))
+        try:
+            await self._stopping.wait()
+            await servicer.enter_graceful_shutdown()
+            await server.stop(STOP_GRACE_SECONDS)
+        finally:
+            self._shared.attach(None)
+            keeper.cancel()
+
+    def _build(self) -> tuple[grpc.aio.Server, health.HealthServicer]:
+        server = grpc.aio.server(
+            options=server_options(self._limits.max_message_bytes),
+            maximum_concurrent_rpcs=MAX_CALLS,
+        )
+        learner_pb2_grpc.add_LearnerServiceServicer_to_server(
+            LearnerService(self._shared, self._limits), server
+        )
+        servicer = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+        return server, servicer
+
+    def _bind(self, server: grpc.aio.Server) -> int:
+        try:
+            return server.add_insecure_port(self.address)
+        except RuntimeError as error:
+            raise AddressError(
+                f"cannot listen on {self.address!r}; is the port taken? Port 0 takes a free one"
+            ) from error
+
+    def _with_port(self, port: int) -> str:
+        if self.address.startswith("unix:"):
+            return self.address
+        return f"{self.address.rpartition(':')[0]}:{port}"
+
+    async def _keep_house(self, servicer: health.HealthServicer) -> None:
+        """Ends leases in time, and says in the health service whether the learner serves."""
+        serving = health_pb2.HealthCheckResponse.SERVING
+        await servicer.set(SERVICE_NAME, serving)
+        with self._shared.waiting(EVERYONE) as waiter:
+            while True:
+                with self._shared.locked() as coordinator:
+                    coordinator.tick(self.now())
+                    due, draining = coordinator.next_tick(), coordinator.draining
+                if draining:
+                    await servicer.enter_graceful_shutdown()
+                await self._until(due, waiter)
+
+    async def _until(self, due: float | None, waiter: Waiter) -> None:
+        """Waits for a lease to run out. One that begins meanwhile ends later than this."""
+        until = self.now() + self._limits.lease_seconds
+        if due is not None:
+            until = min(until, due)
+        await waiter.wait(max(0.0, until - self.now()))
+        if self.now() > until + OVERSLEPT_SECONDS:
+            await asyncio.sleep(CATCH_UP_SECONDS)

@@ -1,0 +1,181 @@
+"""The gRPC service: awaits what the coordinator would wait for, and maps refusals to statuses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+import structlog
+from grpc_status import rpc_status
+
+from learner.front import statuses
+from learner.front.refusals import Refusal
+from learner.front.sharing import EVERYONE
+from protos.wiserl.v1 import learner_pb2, learner_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+    from typing import Any, TypeVar
+
+    import grpc
+
+    from learner.front.settings import Limits
+    from learner.front.sharing import SharedCoordinator, Waiter
+
+    T = TypeVar("T")
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+DEFAULT_INTERVAL_MILLISECONDS = 1000
+SHORTEST_INTERVAL_MILLISECONDS = 100
+
+_LAST_PHASES = {learner_pb2.RUN_PHASE_FINISHED, learner_pb2.RUN_PHASE_DRAINING}
+
+_log = structlog.get_logger()
+
+
+class LearnerService(learner_pb2_grpc.LearnerServiceServicer):
+    """Every call looks at the coordinator under its lock, and sleeps on the loop between looks."""
+
+    def __init__(self, shared: SharedCoordinator, limits: Limits) -> None:
+        self._shared = shared
+        self._limits = limits
+
+    async def GetRun(  # noqa: N802 - the contract's name
+        self,
+        request: learner_pb2.GetRunRequest,  # noqa: ARG002
+        context: Context,
+    ) -> learner_pb2.GetRunResponse:
+        """See learner.proto."""
+        return await _answered("GetRun", context, self._get_run())
+
+    async def Register(  # noqa: N802
+        self, request: learner_pb2.RegisterRequest, context: Context
+    ) -> learner_pb2.RegisterResponse:
+        """See learner.proto."""
+        return await _answered("Register", context, self._register(request))
+
+    async def PullWeights(  # noqa: N802
+        self, request: learner_pb2.PullWeightsRequest, context: Context
+    ) -> learner_pb2.PullWeightsResponse:
+        """See learner.proto."""
+        return await _answered("PullWeights", context, self._pull(request))
+
+    async def PushTrajectories(  # noqa: N802
+        self, request: learner_pb2.PushTrajectoriesRequest, context: Context
+    ) -> learner_pb2.PushTrajectoriesResponse:
+        """See learner.proto."""
+        return await _answered("PushTrajectories", context, self._push(request))
+
+    async def ReportEpisodes(  # noqa: N802
+        self, request: learner_pb2.ReportEpisodesRequest, context: Context
+    ) -> learner_pb2.ReportEpisodesResponse:
+        """See learner.proto."""
+        return await _answered("ReportEpisodes", context, self._report(request))
+
+    async def WatchRun(  # noqa: N802
+        self, request: learner_pb2.WatchRunRequest, context: Context
+    ) -> AsyncIterator[learner_pb2.WatchRunResponse]:
+        """See learner.proto."""
+        try:
+            async for response in self._watch(request):
+                yield response
+        except Refusal as refusal:
+            await _abort(context, refusal)
+        except Exception:  # noqa: BLE001 - whatever it is, the client gets a status
+            _log.exception("rpc_defect", rpc="WatchRun")
+            await _abort(context, Refusal.defect())
+
+    async def _get_run(self) -> learner_pb2.GetRunResponse:
+        with self._shared.locked() as coordinator:
+            return coordinator.get_run()
+
+    async def _register(self, request: learner_pb2.RegisterRequest) -> learner_pb2.RegisterResponse:
+        with self._shared.waiting(EVERYONE) as waiter:
+            while True:
+                with self._shared.locked() as coordinator:
+                    response = coordinator.register(self._shared.now(), request)
+                if response is not None:
+                    return response
+                await waiter.wait()
+
+    async def _pull(
+        self, request: learner_pb2.PullWeightsRequest
+    ) -> learner_pb2.PullWeightsResponse:
+        since = self._shared.now()
+        until = since + self._limits.wait_of(request.wait_milliseconds)
+        response = self._look(request, since)
+        # Only now is it known that this is a pull of that sampler and of this run.
+        self._shared.supersede(request.sampler_id)
+        with self._shared.waiting(request.sampler_id) as waiter:
+            while response is None:
+                await waiter.wait(until - self._shared.now())
+                if waiter.is_superseded:
+                    raise Refusal.superseded()
+                response = self._look(request, since)
+        return response
+
+    def _look(
+        self, request: learner_pb2.PullWeightsRequest, since: float
+    ) -> learner_pb2.PullWeightsResponse | None:
+        with self._shared.locked() as coordinator:
+            return coordinator.pull(self._shared.now(), request, since=since)
+
+    async def _push(
+        self, request: learner_pb2.PushTrajectoriesRequest
+    ) -> learner_pb2.PushTrajectoriesResponse:
+        with self._shared.locked() as coordinator:
+            return coordinator.push(self._shared.now(), request)
+
+    async def _report(
+        self, request: learner_pb2.ReportEpisodesRequest
+    ) -> learner_pb2.ReportEpisodesResponse:
+        with self._shared.locked() as coordinator:
+            return coordinator.report(self._shared.now(), request)
+
+    async def _watch(
+        self, request: learner_pb2.WatchRunRequest
+    ) -> AsyncIterator[learner_pb2.WatchRunResponse]:
+        """The state now and then; ends when the run is over.
+
+        Raises:
+            Refusal: UNAVAILABLE, after a last response, when the learner drains.
+        """
+        interval = request.interval_milliseconds or DEFAULT_INTERVAL_MILLISECONDS
+        seconds = max(interval, SHORTEST_INTERVAL_MILLISECONDS) / 1000
+        after = -1
+        with self._shared.waiting(EVERYONE) as waiter:
+            while True:
+                with self._shared.locked() as coordinator:
+                    response = coordinator.watch(self._shared.now(), request, after=after)
+                if response.curve:
+                    after = response.curve[-1].environment_steps
+                yield response
+                if response.phase == learner_pb2.RUN_PHASE_FINISHED:
+                    return
+                if response.phase == learner_pb2.RUN_PHASE_DRAINING:
+                    raise Refusal.draining()
+                await self._pause(waiter, seconds)
+
+    async def _pause(self, waiter: Waiter, seconds: float) -> None:
+        """Lets so many seconds pass, less where the run ends."""
+        until = self._shared.now() + seconds
+        while (left := until - self._shared.now()) > 0:
+            await waiter.wait(left)
+            with self._shared.locked() as coordinator:
+                if coordinator.phase in _LAST_PHASES:
+                    return
+
+
+async def _answered(rpc: str, context: Context, work: Awaitable[T]) -> T:
+    try:
+        return await work
+    except Refusal as refusal:
+        await _abort(context, refusal)
+    except Exception:  # noqa: BLE001
+        _log.exception("rpc_defect", rpc=rpc)
+        await _abort(context, Refusal.defect())
+
+
+async def _abort(context: Context, refusal: Refusal) -> NoReturn:
+    status = rpc_status.to_status(statuses.to_status(refusal))
+    await context.abort(status.code, status.details, status.trailing_metadata)
+    raise AssertionError("abort returns never")

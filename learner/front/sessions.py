@@ -1,0 +1,271 @@
+"""Sessions: which samplers are there, under which index, until when, and with which grants.
+
+A state machine without network or clock. A session ends when its sampler leaves or is silent for a
+lease; its index is free at once. What is remembered of it is the last sequence, for a while: a
+sampler that comes back goes on where it was.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING
+
+from common.errors import Reason
+from learner.front.refusals import Code, Refusal
+from learner.rounds import Seat
+from protos.wiserl.v1 import learner_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from learner.front.settings import FrontSettings
+    from protos.wiserl.v1 import grant_pb2
+
+MAX_SAMPLERS = 4096
+"""Also the bound of an index; connections run out long before."""
+
+REMEMBERED_SEQUENCES = 16_384
+"""How many gone samplers' last sequences are kept: 2 MB at most."""
+
+SEQUENCE_RETENTION_SECONDS = 900.0
+"""How long they are kept; a push is retried for far shorter."""
+
+INCARNATIONS = 1 << 20
+"""Incarnation numbers that one registration of an index has to itself."""
+
+
+@dataclasses.dataclass
+class Session:
+    """A sampler that is there.
+
+    Attributes:
+        sampler_id: Random, of the sampler's process.
+        name: For people.
+        index: Its number in the run.
+        slots: How many environment copies it has.
+        max_slots_per_push: The most slots of one push.
+        reserved_bytes: Set aside for its pushes.
+        incarnation_base: The first incarnation number of its slots.
+        grants_revision: Changes with `grants`, never to a value that it had before.
+        last_sequence: The last sequence that got a final answer; 0 for none.
+        last_answer: What that sequence was answered: a verdict or the refusal.
+        registered_at: When it registered, in seconds.
+        pulled_at: When it last asked, in seconds.
+        moved_at: When it last made progress or got work while it had none, in seconds.
+        is_from_before: Whether an earlier learner process may have taken pushes of it that this one
+            knows nothing of; until its first push here.
+        has_pulled: Whether it ever asked since it registered.
+        informed: Whether it was told that the run is over.
+        version: The policy version that it said it has.
+        environment_steps: Valid steps accepted from it.
+        progress: What it last told of its work.
+        grants: By grant id; what a pull answers.
+        lives: By slot: incarnation, and the first row that it may push next.
+    """
+
+    sampler_id: str
+    name: str
+    index: int
+    slots: int
+    max_slots_per_push: int
+    reserved_bytes: int
+    incarnation_base: int
+    grants_revision: int
+    last_sequence: int
+    registered_at: float
+    pulled_at: float
+    moved_at: float
+    last_answer: learner_pb2.Verdict.ValueType | Refusal = learner_pb2.VERDICT_ACCEPTED
+    is_from_before: bool = False
+    has_pulled: bool = False
+    informed: bool = False
+    version: int = 0
+    environment_steps: int = 0
+    progress: learner_pb2.SamplerProgress = dataclasses.field(
+        default_factory=learner_pb2.SamplerProgress
+    )
+    grants: dict[int, grant_pb2.Grant] = dataclasses.field(default_factory=dict)
+    lives: dict[int, tuple[int, int]] = dataclasses.field(default_factory=dict)
+
+
+class Sessions:
+    """All sessions, in the order of their index, and what outlives them."""
+
+    def __init__(self, settings: FrontSettings) -> None:
+        self._limits = settings.limits
+        self._restarts = settings.restarts
+        self._live: dict[str, Session] = {}
+        self._registrations: collections.Counter[int] = collections.Counter()
+        self._revisions = numbers(settings.restarts)
+        self._restored = dict(settings.sequences)
+        self._gone: dict[str, tuple[int, float]] = {}
+        self.changed: set[str] = set()
+        """Samplers whose grants changed since the shell last looked."""
+
+    def __len__(self) -> int:
+        """How many samplers are there."""
+        return len(self._live)
+
+    def __iter__(self) -> Iterator[Session]:
+        """The sessions by index."""
+        return iter(sorted(self._live.values(), key=lambda session: session.index))
+
+    def get(self, sampler_id: str) -> Session:
+        """The session of a sampler.
+
+        Raises:
+            Refusal: FAILED_PRECONDITION `UNKNOWN_SAMPLER`.
+        """
+        session = self._live.get(sampler_id)
+        if session is None:
+            raise Refusal.precondition(
+                Reason.UNKNOWN_SAMPLER,
+                f"no session of sampler_id {sampler_id[:64]!r}: it never registered, left, or was "
+                f"silent for {self._limits.lease_milliseconds} ms; register again",
+            )
+        return session
+
+    def find(self, sampler_id: str) -> Session | None:
+        """The session of a sampler, or None."""
+        return self._live.get(sampler_id)
+
+    def seats(self) -> list[Seat]:
+        """The samplers to deal to, by index."""
+        return [Seat(session.sampler_id, session.slots) for session in self]
+
+    def sequences(self) -> dict[str, int]:
+        """The last sequence of every sampler that is there or still remembered."""
+        gone = {sampler_id: last for sampler_id, (last, _) in self._gone.items()}
+        live = {session.sampler_id: session.last_sequence for session in self}
+        return self._restored | gone | live
+
+    def last_sequence(self, sampler_id: str) -> int:
+        """The last sequence of a sampler, there or gone; 0 where it is unknown."""
+        if sampler_id in self._live:
+            return self._live[sampler_id].last_sequence
+        if sampler_id in self._gone:
+            return self._gone[sampler_id][0]
+        return self._restored.get(sampler_id, 0)
+
+    def open(self, now: float, request: learner_pb2.RegisterRequest, reserved: int) -> Session:
+        """Opens a session in place of the one that the sampler may have had.
+
+        The caller has ended the former session's grants.
+
+        Raises:
+            Refusal: RESOURCE_EXHAUSTED: too many samplers, or no memory for its pushes is left.
+        """
+        former = self._live.get(request.sampler_id)
+        self._check_room(reserved, former)
+        last_sequence = self.last_sequence(request.sampler_id)
+        index = former.index if former else self._index(request)
+        unused = former is not None and not former.has_pulled
+        if not unused:
+            self._registrations[index] += 1
+        session = Session(
+            sampler_id=request.sampler_id,
+            name=request.name,
+            index=index,
+            slots=request.slots,
+            max_slots_per_push=request.max_slots_per_push,
+            reserved_bytes=reserved,
+            incarnation_base=self._incarnation_base(index),
+            grants_revision=next(self._revisions),
+            last_sequence=last_sequence,
+            registered_at=now,
+            pulled_at=now,
+            moved_at=now,
+            is_from_before=self._restarts > 0
+            and not former
+            and request.sampler_id not in self._gone,
+        )
+        self._gone.pop(request.sampler_id, None)
+        self._live[session.sampler_id] = session
+        self.changed.add(session.sampler_id)
+        return session
+
+    def _check_room(self, reserved: int, former: Session | None) -> None:
+        others = [session for session in self._live.values() if session is not former]
+        if len(others) >= MAX_SAMPLERS:
+            raise Refusal(
+                Code.RESOURCE_EXHAUSTED,
+                Reason.NO_ROOM,
+                f"{len(others)} samplers are registered, the most is {MAX_SAMPLERS}; "
+                "give fewer samplers more slots",
+            )
+        left = self._limits.push_budget_bytes - sum(session.reserved_bytes for session in others)
+        if reserved > left:
+            raise Refusal(
+                Code.RESOURCE_EXHAUSTED,
+                Reason.NO_ROOM,
+                f"a push of this sampler may take {reserved} bytes, but only {left} of "
+                f"push_budget_bytes ({self._limits.push_budget_bytes}) are left; lower the "
+                "sampler's slots per push or raise the learner's push_budget_bytes",
+            )
+
+    def _index(self, request: learner_pb2.RegisterRequest) -> int:
+        taken = {session.index for session in self._live.values()}
+        previous = request.previous_index if request.HasField("previous_index") else MAX_SAMPLERS
+        if previous < MAX_SAMPLERS and previous not in taken:
+            return previous
+        return next(index for index in itertools.count() if index not in taken)
+
+    def _incarnation_base(self, index: int) -> int:
+        """Counts registrations of the index, in this process and apart for each one before it."""
+        return (self._restarts << 44) + (self._registrations[index] - 1) * INCARNATIONS
+
+    def close(self, now: float, session: Session) -> None:
+        """Ends a session; its index and its memory are free."""
+        del self._live[session.sampler_id]
+        self._gone[session.sampler_id] = (session.last_sequence, now)
+        if len(self._gone) > REMEMBERED_SEQUENCES:
+            del self._gone[next(iter(self._gone))]
+        self.changed.add(session.sampler_id)
+
+    def pass_over(self, sampler_id: str, sequence: int) -> bool:
+        """Notes that a push of a sampler that is gone was refused; answers whether it is new."""
+        if sampler_id not in self._gone:
+            return True
+        last, since = self._gone[sampler_id]
+        self._gone[sampler_id] = (max(last, sequence), since)
+        return sequence > last
+
+    def forget(self, now: float) -> None:
+        """Forgets the sequences of samplers that are gone for long."""
+        while self._gone:
+            longest = next(iter(self._gone))
+            if now - self._gone[longest][1] <= SEQUENCE_RETENTION_SECONDS:
+                break
+            del self._gone[longest]
+
+    def renew(self, session: Session, request: learner_pb2.PullWeightsRequest, now: float) -> None:
+        """Takes note of a pull that arrived at `now`: it renews the lease."""
+        session.has_pulled = True
+        session.pulled_at = max(session.pulled_at, now)
+        session.version = request.have_version
+        if request.progress.rows_rolled > session.progress.rows_rolled:
+            session.moved_at = max(session.moved_at, now)
+        session.progress.CopyFrom(request.progress)
+
+    def put(self, session: Session, grants: Iterable[grant_pb2.Grant]) -> None:
+        """Adds to a session's grants."""
+        for grant in grants:
+            session.grants[grant.grant_id] = grant
+            self._revise(session)
+
+    def drop(self, session: Session, grant_ids: Iterable[int]) -> None:
+        """Takes away from a session's grants those that it has."""
+        for grant_id in grant_ids:
+            if session.grants.pop(grant_id, None) is not None:
+                self._revise(session)
+
+    def _revise(self, session: Session) -> None:
+        session.grants_revision = next(self._revisions)
+        self.changed.add(session.sampler_id)
+
+
+def numbers(restarts: int) -> Iterator[int]:
+    """Numbers from 1 that no earlier process of the run gave out."""
+    return itertools.count((restarts << 32) + 1)
