@@ -1,0 +1,95 @@
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+
+from common import logging
+from common.errors import InvalidFieldError
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was():
+    yield
+    logging.configure(level="info")
+
+
+def lines(stream):
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_json_where_nobody_reads_along():
+    stream = io.StringIO()
+    logging.configure(stream=stream, level="info", process="sampler")
+    logging.Logger(index=3).bind(worker=1).info("worker_lost", rows=7)
+    (line,) = lines(stream)
+    assert line.pop("timestamp")
+    assert line == {
+        "event": "worker_lost",
+        "level": "info",
+        "process": "sampler",
+        "index": 3,
+        "worker": 1,
+        "rows": 7,
+    }
+
+
+def test_readable_at_a_terminal():
+    stream = Terminal()
+    logging.configure(stream=stream, level="info")
+    logging.Logger().warning("call_failed", method="GetRun")
+    text = stream.getvalue()
+    assert "call_failed" in text
+    assert "GetRun" in text
+    assert not text.startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("level", "written"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("info", ["info", "warning", "error"]),
+        ("WARNING", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_the_variable_says_the_level(level, written, monkeypatch):
+    monkeypatch.setenv("WISERL_LOG_LEVEL", level)
+    stream = io.StringIO()
+    logging.configure(stream=stream)
+    logger = logging.Logger()
+    for name in ("debug", "info", "warning", "error"):
+        getattr(logger, name)("tick")
+    assert [line["level"] for line in lines(stream)] == written
+
+
+def test_an_unknown_level_is_refused():
+    with pytest.raises(InvalidFieldError, match="'loud' is none of debug, info, warning, error"):
+        logging.configure(level="loud")
+
+
+def test_an_exception_brings_its_traceback():
+    stream = io.StringIO()
+    logging.configure(stream=stream, level="info")
+    try:
+        {}["missing"]
+    except KeyError:
+        logging.Logger().exception("sampler_defect")
+    (line,) = lines(stream)
+    assert line["level"] == "error"
+    assert "KeyError: 'missing'" in line["exception"]
+
+
+def test_structlog_waits_for_the_first_line():
+    code = (
+        "import sys; from common import logging; logging.configure();"
+        "logging.Logger().debug('x'); assert 'structlog' not in sys.modules;"
+        "logging.Logger().info('x'); assert 'structlog' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
