@@ -1,0 +1,86 @@
+"""Steps a second of PPO training on CartPole, ours beside a peer's at equal settings.
+
+8 environments x 128 steps, minibatches of 256, 4 epochs, 64x64 networks, one torch thread each. Ours
+is the whole distributed form: a gRPC learner and sampler processes. Runs alternate, so that a
+change of the machine's speed meets both; quote the ratio of medians.
+
+    python benchmarks/training_speed.py --peer /path/to/peer/python --name training_speed
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import harness
+
+from learner import tables
+
+SETTINGS = (
+    *("--n-envs", "8", "--n-steps", "128", "--n-minibatches", "4", "--epochs", "4"),
+    *("--hidden-sizes", "64", "64", "--eval-points", "0", "--final-eval-episodes", "1"),
+    *("--threads", "1", "--quiet"),
+)
+WARM_UP_SHARE = 0.1
+
+
+def ours(options: argparse.Namespace, seed: int) -> dict[str, float]:
+    """Steps a second after a warm-up, and where a round's time went (medians, milliseconds)."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "wiserl.cli", "train", "ppo", "--env", "CartPole-v1"]
+        command += ["--total-steps", str(options.steps), "--seed", str(seed), "--runs", folder]
+        command += ["--workers", str(options.workers), *SETTINGS]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        (path,) = Path(folder).glob("*/*/*/metrics.csv")
+        columns = tables.read(path)
+    steps = [float(text) for text in columns["global_step"]]
+    elapsed = [float(text) for text in columns["time/time_elapsed"]]
+    first = int(len(steps) * WARM_UP_SHARE)
+    found = {"steps_per_second": (steps[-1] - steps[first]) / (elapsed[-1] - elapsed[first])}
+    for name in ("wait", "update", "publish"):
+        times = [float(text) for text in columns[f"time/{name}_seconds"][first:]]
+        found[f"{name}_ms"] = 1000 * sorted(times)[len(times) // 2]
+    return found
+
+
+def peer(options: argparse.Namespace) -> dict[str, float]:
+    """What the peer's script prints."""
+    script = str(Path(__file__).parent / "peers" / "sb3_ppo.py")
+    command = [options.peer, script, "--steps", str(options.steps)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Alternates both a few times and writes the medians down."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peer", help="a Python with Stable-Baselines3; leave out to skip it")
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--name", help="write benchmarks/results/NAME.json")
+    options = parser.parse_args()
+    own, other = [], []
+    for seed in range(options.repeats):
+        own.append(ours(options, seed))
+        print(json.dumps(own[-1]))
+        if options.peer:
+            other.append(peer(options))
+            print(json.dumps(other[-1]))
+    rates = [run["steps_per_second"] for run in own]
+    result = {"workers": options.workers, "ours": harness.spread(rates), "runs": own}
+    if other:
+        rates = [run["steps_per_second"] for run in other]
+        result["peer"] = {"system": other[0]["system"], **harness.spread(rates)}
+        result["ratio_of_medians"] = result["ours"]["median"] / result["peer"]["median"]
+        print(f"{result['ratio_of_medians']:.2f} x {other[0]['system']}")
+    if options.name:
+        print(harness.write(options.name, result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""`wiserl bench`: what is claimed about learning, measured again by one command."""

@@ -1,0 +1,65 @@
+"""The tables of the learning benchmark, made from its data files and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from wiserl.bench import statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from wiserl.bench.tasks import Task
+
+_HEADER = (
+    "| task | steps | seeds | IQM [95 % interval] | gate | stretch | each seed | steps to the gate "
+    "| s a run |",
+    "|---|---|---|---|---|---|---|---|---|",
+)
+
+
+def read(folder: Path, task: Task) -> list[dict[str, Any]]:
+    """The finished units of a task, by seed."""
+    records = [json.loads(path.read_text()) for path in folder.glob(f"{task.name}-s*.json")]
+    return sorted(records, key=lambda record: int(record["seed"]))
+
+
+def steps_to(record: dict[str, Any], threshold: float) -> int | None:
+    """Environment steps until the mean of 100 training episodes first reached a return.
+
+    None where it never did.
+    """
+    curve = record["curve"]
+    for step, value in zip(curve["environment_steps"], curve["ep_rew_mean"], strict=True):
+        if value >= threshold:
+            return int(step)
+    return None
+
+
+def row(task: Task, records: Sequence[dict[str, Any]]) -> str:
+    """One line of the table."""
+    scores = [float(record["score"]) for record in records]
+    if not scores:
+        return (
+            f"| {task.name} | {task.total_steps:,} | 0 | not run "
+            f"| {task.gate:g} | {task.stretch:g} | | | |"
+        )
+    middle = statistics.interquartile_mean(scores)
+    low, high = statistics.interval(scores)
+    verdict = "met" if middle >= task.gate else "MISSED"
+    reached = [steps_to(record, task.gate) for record in records]
+    walls = sorted(float(record["wall_seconds"]) for record in records)
+    return (
+        f"| {task.name} | {task.total_steps:,} | {len(scores)} "
+        f"| {middle:.1f} [{low:.1f}, {high:.1f}] | {task.gate:g} {verdict} | {task.stretch:g} "
+        f"| {', '.join(f'{score:.1f}' for score in scores)} "
+        f"| {', '.join('-' if step is None else f'{step:,}' for step in reached)} "
+        f"| {walls[len(walls) // 2]:.0f} |"
+    )
+
+
+def table(folder: Path, tasks: Sequence[Task]) -> str:
+    """The whole table as Markdown."""
+    return "\n".join([*_HEADER, *(row(task, read(folder, task)) for task in tasks)])

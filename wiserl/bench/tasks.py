@@ -1,0 +1,80 @@
+"""The tasks of the learning benchmark, as `tasks.yaml` states them."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib import resources
+
+import yaml
+
+from common.errors import WiseRLError
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What an algorithm must reach in an environment.
+
+    Attributes:
+        name: The task's, such as `ppo-cartpole`.
+        algorithm: A name that `wiserl train` knows.
+        env: The environment's id.
+        total_steps: Budget in environment steps, all of them counted.
+        episodes: Greedy episodes of the final policy that are averaged to a seed's score.
+        seeds: Those of the runs, named before the first one.
+        gate: What the interquartile mean over seeds must reach.
+        stretch: What a very good implementation reaches.
+    """
+
+    name: str
+    algorithm: str
+    env: str
+    total_steps: int
+    episodes: int
+    seeds: tuple[int, ...]
+    gate: float
+    stretch: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One run of a task: the unit of work that is kept for ever once it is finished."""
+
+    task: Task
+    seed: int
+
+    @property
+    def file_name(self) -> str:
+        """Where its result lies."""
+        return f"{self.task.name}-s{self.seed}.json"
+
+
+def load() -> dict[str, Task]:
+    """All tasks by name, in the order of the file."""
+    document = yaml.safe_load(resources.files("wiserl.bench").joinpath("tasks.yaml").read_text())
+    return {
+        name: Task(name=name, **{**fields, "seeds": tuple(fields["seeds"])})
+        for name, fields in document.items()
+    }
+
+
+def select(names: tuple[str, ...]) -> list[Task]:
+    """The tasks of these names, all where none is given.
+
+    Raises:
+        WiseRLError: A name that no task has.
+    """
+    known = load()
+    if missing := [name for name in names if name not in known]:
+        raise WiseRLError(f"there is no task {', '.join(missing)}; tasks are {', '.join(known)}")
+    return [known[name] for name in names] if names else list(known.values())
+
+
+def units(tasks: list[Task]) -> list[Unit]:
+    """The units of some tasks, seed by seed, so that every task has a result early."""
+    most = max((len(task.seeds) for task in tasks), default=0)
+    return [
+        Unit(task, task.seeds[turn])
+        for turn in range(most)
+        for task in tasks
+        if turn < len(task.seeds)
+    ]
