@@ -1,0 +1,206 @@
+"""Every command of the README and of docs/ is run here, elsewhere, or has a reason why not."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "benchmarks/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+TRAIN = ".venv/bin/wiserl train ppo --env CartPole-v1"
+LEARNER = ".venv/bin/wiserl learner ppo --env CartPole-v1 --port 5555"
+
+# Run as they stand, in a folder that looks like a checkout where one run was made.
+ALONE = {
+    f"scripts/setup && {TRAIN}",
+    "scripts/setup",
+    TRAIN,
+    f"{TRAIN} --in-process",
+    f"{TRAIN} --env-arg sutton_barto_reward=true",
+    f"{TRAIN} --help",
+    ".venv/bin/wiserl train ppo --help",
+    ".venv/bin/wiserl train ppo --config runs/CartPole-v1/ppo/*/config.yaml --seed 1",
+    ".venv/bin/wiserl learner ppo --help",
+    ".venv/bin/wiserl sampler --help",
+    ".venv/bin/wiserl plot runs/CartPole-v1/ppo/*",
+    ".venv/bin/wiserl eval runs/CartPole-v1/ppo/*",
+    ".venv/bin/buf build --exclude-source-info -o protos/baseline.binpb",
+    ".venv/bin/pre-commit install",
+}
+# Run beside the learner above.
+BESIDE_A_LEARNER = {
+    ".venv/bin/wiserl sampler --learner 127.0.0.1:5555",
+    ".venv/bin/python examples/minimal_sampler.py 127.0.0.1:5555",
+}
+ELSEWHERE = dict.fromkeys(
+    (
+        "python3 -m venv sampler-env",
+        "sampler-env/bin/pip install '.[sampler]'",
+        "sampler-env/bin/wiserl sampler --help",
+    ),
+    "test_sampler_alone.py::test_the_sampler_needs_no_torch",
+)
+WHY_NOT = {
+    "scripts/test": "this test is part of it; CI runs it",
+    "scripts/test lint types imports": "parts of scripts/test, which CI runs",
+    "scripts/test quick": "a part of scripts/test, which CI runs",
+    "scripts/test fix": "rewrites the sources under test",
+    "scripts/test stubs protos": "rewrites the stubs under test; test_protos.py checks their drift",
+    ".venv/bin/tensorboard --logdir runs": "serves until it is stopped, and is not ours",
+}
+
+# The commands as they stand, on a budget that ends in seconds.
+SHORT = {
+    "WISERL_TOTAL_STEPS": "2048",
+    "WISERL_EVAL_POINTS": "1",
+    "WISERL_EVAL_EPISODES": "2",
+    "WISERL_FINAL_EVAL_EPISODES": "2",
+}
+
+
+def commands(page: str) -> list[str]:
+    """What stands after a `$` in a page's blocks of shell."""
+    blocks = re.findall(r"^```(?:console|bash|sh|shell)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [re.sub(r"\s+", " ", line.removeprefix("$ ")) for line in lines if line.startswith("$ ")]
+
+
+def documented() -> set[str]:
+    return {command for page in PAGES for command in commands(page.read_text())}
+
+
+def test_every_command_is_accounted_for_once():
+    tables = [ALONE, {LEARNER}, BESIDE_A_LEARNER, set(ELSEWHERE), set(WHY_NOT)]
+    assert documented() == set().union(*tables)
+    assert sum(map(len, tables)) == len(set().union(*tables))
+
+
+def test_every_block_of_shell_marks_its_commands():
+    for page in PAGES:
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+        for language, block in blocks:
+            assert language in {"console", "mermaid", "python", "yaml", "text"}, (page, block)
+            assert language != "console" or block.startswith("$ "), (page, block)
+
+
+def test_commands_are_found_with_their_continuations():
+    page = "text\n```console\n$ one \\\n    --flag\noutput\n$ two\n```\n```text\n$ three\n```\n"
+    assert commands(page) == ["one --flag", "two"]
+
+
+def test_what_is_run_elsewhere_is_run_there():
+    for place in ELSEWHERE.values():
+        name, _, function = place.partition("::")
+        tree = ast.parse((ROOT / "tests/integration" / name).read_text())
+        assert function in {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+
+
+def test_verbs_of_scripts_test_exist():
+    script = (ROOT / "scripts/test").read_text()
+    verbs = set(re.findall(r"^    (\w+)\)", script, re.MULTILINE))
+    for command in documented():
+        if command.startswith("scripts/test "):
+            assert set(command.split()[1:]) <= verbs, command
+
+
+def test_links_and_paths_lead_somewhere():
+    for page in PAGES:
+        text = page.read_text()
+        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", text):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+        for path in re.findall(
+            r"`((?:common|learner|sampler|wiserl|protos|tests|scripts)/[^`*<]*)`", text
+        ):
+            assert (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+def environment(**more: str) -> dict[str, str]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("WISERL_")}
+    return clean | SHORT | more
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """A folder in which the documented commands find what they name, with one run in it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("protos", "examples"):
+        shutil.copytree(ROOT / name, folder / name)
+    for name in ("buf.yaml", ".pre-commit-config.yaml"):
+        shutil.copy(ROOT / name, folder)
+    (folder / ".venv").symlink_to(sys.prefix)
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    subprocess.run(["bash", "-c", TRAIN], cwd=folder, env=environment(), check=True)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("command", sorted(ALONE))
+def test_a_command_runs(command, checkout, tmp_path):
+    folder = ROOT if command.startswith("scripts/") else checkout
+    # Only the run that the fixture made is to be found where the pages look for runs.
+    trains = "train ppo" in command
+    runs = {"WISERL_RUNS": str(tmp_path)} if trains else {}
+    result = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment(**runs),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    if trains and not command.endswith("--help"):
+        assert len(list(tmp_path.glob("CartPole-v1/ppo/*/curve.png"))) == 1
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("command", sorted(BESIDE_A_LEARNER))
+def test_a_command_runs_beside_a_learner(command, checkout, tmp_path):
+    port = str(free_port())
+    variables = environment(WISERL_RUNS=str(tmp_path))
+    learner = subprocess.Popen(
+        ["bash", "-c", "exec " + LEARNER.replace("5555", port)],
+        cwd=checkout,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        result = subprocess.run(
+            ["bash", "-c", "exec " + command.replace("5555", port)],
+            cwd=checkout,
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        output, _ = learner.communicate(timeout=60)
+        assert learner.returncode == 0, output
+    finally:
+        learner.kill()
+        learner.communicate()
+    (record,) = tmp_path.glob("CartPole-v1/ppo/*")
+    assert (record / "curve.png").exists()
+    assert len((record / "evaluations.csv").read_text().splitlines()) == 3
