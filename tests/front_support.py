@@ -96,14 +96,14 @@ def publication(version: int, model: bytes | None = None) -> Publication:
     """A publication whose model tells its version."""
     content = b"model of %d" % version if model is None else model
     golden = learner_pb2.GoldenVector(
-        inputs=[
-            learner_pb2.NamedTensor(name="observation", tensor=tensors.encode(np.ones((1, 4))))
-        ]
+        inputs=[learner_pb2.NamedTensor(name="observation", tensor=tensors.encode(np.ones((1, 4))))]
     )
     return Publication(version, content, hashlib.sha256(content).digest(), lambda: golden)
 
 
-def register_request(sampler_id: str, slots: int = 2, **fields: object) -> learner_pb2.RegisterRequest:
+def register_request(
+    sampler_id: str, slots: int = 2, /, **fields: object
+) -> learner_pb2.RegisterRequest:
     """A registration of the environment above."""
     values: dict[str, object] = {
         "run_id": RUN,
@@ -117,7 +117,7 @@ def register_request(sampler_id: str, slots: int = 2, **fields: object) -> learn
     return learner_pb2.RegisterRequest(**(values | fields))
 
 
-def pull_request(sampler_id: str, **fields: object) -> learner_pb2.PullWeightsRequest:
+def pull_request(sampler_id: str, /, **fields: object) -> learner_pb2.PullWeightsRequest:
     """A pull of a sampler that has nothing and waits for two seconds."""
     values: dict[str, object] = {"run_id": RUN, "sampler_id": sampler_id, "wait_milliseconds": 2000}
     return learner_pb2.PullWeightsRequest(**(values | fields))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,10 @@ class _Expected:
 
     spec: ColumnSpec
     address: tuple[int, str, str]
-    dtype: int
+    wire: int
+    dtype: np.dtype[Any]
+    is_bool: bool
+    is_reward: bool
 
 
 class ColumnDecoder:
@@ -66,6 +69,9 @@ class ColumnDecoder:
                 column,
                 (column.key.role.value, column.key.group, column.key.key),
                 tensors.to_wire_dtype(column.dtype),
+                column.dtype.newbyteorder("<"),
+                column.dtype == np.bool_,
+                column.key.role == Role.REWARD,
             )
             for column in columns
         ]
@@ -133,20 +139,31 @@ def _name(address: tuple[int, str, str]) -> str:
 def _array(
     message: trajectory_pb2.Column, expected: _Expected, shape: tuple[int, ...]
 ) -> NDArray[Any]:
+    """The codec of `common.tensors`, for a dtype and shape that are known beforehand.
+
+    Reading `data` copies it out of the message: it is read once.
+    """
     tensor = message.tensor
-    name = str(expected.spec.key)
-    if tensor.dtype != expected.dtype:
-        raise InvalidFieldError(
-            "dtype", f"{_dtype_name(tensor.dtype)}, but {name} is {expected.spec.dtype.name}"
-        )
+    if tensor.dtype != expected.wire:
+        _refuse_array("dtype", _dtype_name(tensor.dtype), expected, expected.spec.dtype.name)
     if tuple(tensor.shape) != shape:
-        raise InvalidFieldError(
-            "shape", f"{list(tensor.shape)[:8]}, but {name} of this batch is {list(shape)}"
-        )
-    array = tensors.decode(tensor)
-    if expected.spec.key.role == Role.REWARD and not np.isfinite(array).all():
-        raise InvalidFieldError("data", f"{name} holds a NaN or an infinity; rewards are finite")
-    return array
+        _refuse_array("shape", list(tensor.shape)[:8], expected, list(shape))
+    data = tensor.data
+    size = math.prod(shape) * expected.dtype.itemsize
+    if len(data) != size:
+        _refuse_array("data", f"{len(data)} bytes", expected, f"{list(shape)} of {size} bytes")
+    array: NDArray[Any] = np.frombuffer(data, np.uint8 if expected.is_bool else expected.dtype)
+    if expected.is_bool:
+        if array.size and array.max() > 1:
+            _refuse_array("data", f"a bool of {array.max()}", expected, "0 or 1")
+        array = array.view(np.bool_)
+    elif expected.is_reward and not np.isfinite(array).all():
+        _refuse_array("data", "NaN or infinite somewhere", expected, "finite")
+    return array.reshape(shape)
+
+
+def _refuse_array(field: str, found: object, expected: _Expected, wanted: object) -> NoReturn:
+    raise InvalidFieldError(field, f"{found}, but {expected.spec.key} of this batch is {wanted}")
 
 
 def _dtype_name(wire: int) -> str:

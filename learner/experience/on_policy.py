@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 VALID = ColumnKey(Role.VALID)
 
+NONE: NDArray[np.int64] = np.empty(0, np.int64)
+"""The rows of no final observations."""
+
 
 class FragmentKey(NamedTuple):
     """Where a fragment stands among all of a run; a round is ordered by it, never by arrival."""
@@ -154,18 +157,16 @@ class OnPolicyStore:
     def _final_observations(
         self, rank: NDArray[np.int64], valid: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], Columns]:
-        none = np.empty(0, np.int64)
-        rows = np.concatenate([none, *(segment.final_rows for _, segment in self._segments)])
-        slots = np.concatenate(
-            [none, *(rank[where[segment.final_slots]] for where, segment in self._segments)]
-        )
+        brought = [entry for entry in self._segments if entry[1].final_rows.size]
+        if not brought:
+            empty = {spec.key: np.empty((0, *spec.shape), spec.dtype) for spec in self._finals}
+            return NONE, NONE, empty
+        rows = np.concatenate([segment.final_rows for _, segment in brought])
+        slots = np.concatenate([rank[where[segment.final_slots]] for where, segment in brought])
         kept = np.flatnonzero(valid[rows, slots])
         chosen = kept[np.lexsort((rows[kept], slots[kept]))]
-        brought = [segment.final_columns for _, segment in self._segments if segment.final_columns]
         values = {
-            spec.key: np.concatenate([each[spec.key] for each in brought])[chosen]
-            if brought
-            else np.empty((0, *spec.shape), spec.dtype)
+            spec.key: np.concatenate([each.final_columns[spec.key] for _, each in brought])[chosen]
             for spec in self._finals
         }
         return rows[chosen], slots[chosen], values

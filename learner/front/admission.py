@@ -10,7 +10,7 @@ import numpy as np
 from common.errors import InvalidFieldError
 from common.signature import ColumnKey, Role
 from learner.experience import columns
-from learner.experience.on_policy import FragmentKey, Segment
+from learner.experience.on_policy import NONE, FragmentKey, Segment
 from learner.front.refusals import Refusal
 from learner.front.sessions import INCARNATIONS
 
@@ -50,11 +50,13 @@ class Admission:
     def _final_observations(
         self, batch: trajectory_pb2.TrajectoryBatch, ends: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], columns.Columns]:
+        if not batch.HasField("final_observations"):
+            return NONE, NONE, {}
         message = batch.final_observations
         rows = np.array(message.rows, np.int64)
         slots = np.array(message.slots, np.int64)
         if not rows.size and not slots.size and not message.columns:
-            return rows, slots, {}
+            return NONE, NONE, {}
         try:
             _check_steps(rows, slots, batch.rows, len(batch.slots), ends)
             return rows, slots, self._final_decoder.entries(message.columns, len(rows))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.errors import Reason
-from learner.front.refusals import Code, Refusal
+from common.statuses import Code
+from learner.front.refusals import Refusal
 from protos.wiserl.v1 import learner_pb2
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from learner.front import admission, registration, watching
 from learner.front.bulletin import Bulletin
 from learner.front.dealing import Dealer
 from learner.front.intake import Intake
+from learner.front.journal import Journal
 from learner.front.refusals import Refusal
 from protos.wiserl.v1 import learner_pb2
 
@@ -55,6 +56,7 @@ class Coordinator:
         milestones: Grows whenever something happens that training may be waiting for: a spec, a
             sampler that comes or goes, a closed round, a complete evaluation, a sampler that was
             told that the run is over, draining.
+        journal: What there is to say to people.
     """
 
     def __init__(self, run: RunIdentity, settings: FrontSettings) -> None:
@@ -62,10 +64,11 @@ class Coordinator:
         self.spec: EnvironmentSpec | None = None
         self.draining = False
         self.milestones = 0
+        self.journal = Journal()
         self._run = run
-        self._dealer = Dealer(settings)
+        self._dealer = Dealer(settings, self.journal)
         self._sessions = self._dealer.sessions
-        self._intake = Intake(settings, self._dealer)
+        self._intake = Intake(settings, self._dealer, self.journal)
         self._bulletin = Bulletin(first_scalars_version=(settings.restarts << 32) + 1)
         self._signature: signature_pb2.Signature | None = None
         self._unsupported: str | None = None

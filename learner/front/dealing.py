@@ -16,6 +16,7 @@ from protos.wiserl.v1 import grant_pb2
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from learner.front.journal import Journal
     from learner.front.settings import FrontSettings
     from learner.publishing.publication import Publication
     from protos.wiserl.v1 import learner_pb2
@@ -31,7 +32,7 @@ class Dealer:
         finish_reason: Why the run is over; None while it is not.
     """
 
-    def __init__(self, settings: FrontSettings) -> None:
+    def __init__(self, settings: FrontSettings, journal: Journal) -> None:
         self.sessions = Sessions(settings)
         self.round: Round | None = None
         self.finish_reason: str | None = None
@@ -39,6 +40,8 @@ class Dealer:
         self.evaluations = Evaluations(numbers(settings.restarts), self._grant_ids)
         self._lease = settings.limits.lease_seconds
         self._awaited = settings.expect_samplers or 1
+        self._journal = journal
+        self._warned_of = 0
 
     def join(
         self, now: float, request: learner_pb2.RegisterRequest, reserved_bytes: int
@@ -54,6 +57,9 @@ class Dealer:
             self._take_back(former)
         if self.finish_reason is not None:
             self._tell_finish(session)
+        self._journal.note(
+            "sampler_registered", index=session.index, name=session.name, slots=session.slots
+        )
         self.deal(now)
         return session
 
@@ -61,6 +67,7 @@ class Dealer:
         """Ends a session; others get its work at once."""
         self._take_back(session)
         self.sessions.close(now, session)
+        self._journal.note("sampler_left", index=session.index, name=session.name)
         self.deal(now)
 
     def open_round(self, now: float, version: int, *, fragments: int, rows: int) -> None:
@@ -93,6 +100,7 @@ class Dealer:
         granted: list[tuple[str, grant_pb2.Grant]] = []
         if self.round is not None and len(seats) >= self._awaited:
             self._awaited = 1
+            self._warn_of_idle(sum(seat.slots for seat in seats) - self.round.fragments)
             granted += [
                 (grant.sampler_id, _collect(grant, self.round)) for grant in self.round.deal(seats)
             ]
@@ -120,8 +128,10 @@ class Dealer:
             if now >= session.pulled_at + self._lease:
                 self._take_back(session)
                 self.sessions.close(now, session)
+                self._journal.warn("sampler_lost", index=session.index, name=session.name)
             elif now >= session.moved_at + self._lease and self.owes(session):
                 self._take_back(session)
+                self._journal.warn("sampler_stalled", index=session.index, name=session.name)
         self.deal(now)
         return len(self.sessions) < before
 
@@ -139,6 +149,12 @@ class Dealer:
         for session in self.sessions:
             self.sessions.drop(session, list(session.grants))
             self._tell_finish(session)
+
+    def _warn_of_idle(self, slots: int) -> None:
+        """Says that a round leaves slots without work, once for each number of them."""
+        if slots > 0 and slots != self._warned_of:
+            self._journal.warn("slots_idle", slots=slots, remedy="raise n_envs or lower the slots")
+        self._warned_of = slots
 
     def _tell_finish(self, session: Session) -> None:
         finish = grant_pb2.FinishGrant(reason=self.finish_reason or "")

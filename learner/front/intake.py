@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from common.signature import Signature
     from learner.experience.on_policy import Segment
     from learner.front.dealing import Dealer
+    from learner.front.journal import Journal
     from learner.front.sessions import Session
     from learner.front.settings import FrontSettings
     from protos.wiserl.v1 import trajectory_pb2
@@ -39,7 +40,7 @@ class Intake:
         fragment_bytes: What the columns of one such fragment take.
     """
 
-    def __init__(self, settings: FrontSettings, dealer: Dealer) -> None:
+    def __init__(self, settings: FrontSettings, dealer: Dealer, journal: Journal) -> None:
         self.environment_steps = settings.environment_steps
         self.ledger = Ledger()
         self.curve = Curve()
@@ -47,6 +48,7 @@ class Intake:
         self.fragment_bytes = 0
         self._total_steps = settings.total_steps
         self._dealer = dealer
+        self._journal = journal
         self._checks: Admission | None = None
         self._store: OnPolicyStore | None = None
         self._stored_steps = 0
@@ -114,6 +116,7 @@ class Intake:
         try:
             verdict = self._admit(now, session, request)
         except Refusal as refusal:
+            self._journal.warn("push_refused", index=session.index, why=str(refusal))
             self._lose(LossReason.REFUSED, request)
             self._count_gap(session, request.sequence)
             session.last_sequence, session.last_answer = request.sequence, refusal

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING
 
 from common.errors import InvalidFieldError, Reason, WiseRLError
+from common.statuses import Code
 
 if TYPE_CHECKING:
     from typing import Self
-
-
-class Code(enum.IntEnum):
-    """The numbers of `google.rpc.Code` that the learner answers with."""
-
-    CANCELLED = 1
-    INVALID_ARGUMENT = 3
-    NOT_FOUND = 5
-    RESOURCE_EXHAUSTED = 8
-    FAILED_PRECONDITION = 9
-    INTERNAL = 13
-    UNAVAILABLE = 14
 
 
 class Refusal(WiseRLError):  # noqa: N818 - it is an answer, not a failure

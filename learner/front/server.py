@@ -9,12 +9,12 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
-import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health  # type: ignore[attr-defined] # lags behind
 
+from common.allocator import keep_large_buffers
 from common.errors import WiseRLError
-from learner.front import allocator
+from common.logging import Logger
 from learner.front.service import LearnerService
 from learner.front.sharing import EVERYONE, SharedCoordinator
 from protos.wiserl.v1 import learner_pb2, learner_pb2_grpc
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from learner.front.coordinator import Coordinator
-    from learner.front.sharing import Waiter
 
 T = TypeVar("T")
 
@@ -40,7 +39,7 @@ OVERSLEPT_SECONDS = 1.0
 CATCH_UP_SECONDS = 0.5
 """After the process was suspended, calls that queued up meanwhile renew leases before any ends."""
 
-_log = structlog.get_logger()
+_log = Logger()
 
 
 class AddressError(WiseRLError):
@@ -76,10 +75,8 @@ def check_address(address: str, *, insecure: bool) -> None:
     Raises:
         AddressError: It is not, or it has no port.
     """
-    if address.startswith("unix:"):
-        return
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal():
+    if not colon or not port.isdecimal() or int(port) > 65535:
         raise AddressError(f"address {address!r} has no port; write HOST:PORT, port 0 for any")
     if not insecure and not _is_loopback(host.strip("[]")):
         raise AddressError(
@@ -125,7 +122,7 @@ class FrontServer:
         Raises:
             AddressError: The address cannot be listened on.
         """
-        allocator.keep_large_buffers()
+        keep_large_buffers()
         self._thread.start()
         self.address = self._started.result()
         _log.info("learner_listening", address=self.address)
@@ -204,28 +201,31 @@ class FrontServer:
             ) from error
 
     def _with_port(self, port: int) -> str:
-        if self.address.startswith("unix:"):
-            return self.address
         return f"{self.address.rpartition(':')[0]}:{port}"
 
     async def _keep_house(self, servicer: health.HealthServicer) -> None:
         """Ends leases in time, and says in the health service whether the learner serves."""
-        serving = health_pb2.HealthCheckResponse.SERVING
-        await servicer.set(SERVICE_NAME, serving)
+        await servicer.set(SERVICE_NAME, health_pb2.HealthCheckResponse.SERVING)
+        # A lease that begins while this waits ends later than what it waits for.
+        due = self.now() + self._limits.lease_seconds
         with self._shared.waiting(EVERYONE) as waiter:
-            while True:
-                with self._shared.locked() as coordinator:
-                    coordinator.tick(self.now())
-                    due, draining = coordinator.next_tick(), coordinator.draining
-                if draining:
-                    await servicer.enter_graceful_shutdown()
-                await self._until(due, waiter)
+            while not await self._look(due):
+                if self.now() >= due:
+                    due = self._tick()
+                await waiter.wait(max(0.0, due - self.now()))
+        await servicer.enter_graceful_shutdown()
 
-    async def _until(self, due: float | None, waiter: Waiter) -> None:
-        """Waits for a lease to run out. One that begins meanwhile ends later than this."""
-        until = self.now() + self._limits.lease_seconds
-        if due is not None:
-            until = min(until, due)
-        await waiter.wait(max(0.0, until - self.now()))
-        if self.now() > until + OVERSLEPT_SECONDS:
+    async def _look(self, due: float) -> bool:
+        """Whether the coordinator drains. After a standstill calls that queued up come first."""
+        if self.now() > due + OVERSLEPT_SECONDS:
             await asyncio.sleep(CATCH_UP_SECONDS)
+        with self._shared.locked() as coordinator:
+            return coordinator.draining
+
+    def _tick(self) -> float:
+        """Ends leases that ran out; answers when to look again."""
+        now = self.now()
+        with self._shared.locked() as coordinator:
+            coordinator.tick(now)
+            due = coordinator.next_tick()
+        return now + self._limits.lease_seconds if due is None else due

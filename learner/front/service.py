@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-import structlog
 from grpc_status import rpc_status
 
+from common.logging import Logger
 from learner.front import statuses
 from learner.front.refusals import Refusal
 from learner.front.sharing import EVERYONE
@@ -29,7 +29,7 @@ SHORTEST_INTERVAL_MILLISECONDS = 100
 
 _LAST_PHASES = {learner_pb2.RUN_PHASE_FINISHED, learner_pb2.RUN_PHASE_DRAINING}
 
-_log = structlog.get_logger()
+_log = Logger()
 
 
 class LearnerService(learner_pb2_grpc.LearnerServiceServicer):

@@ -13,7 +13,8 @@ import itertools
 from typing import TYPE_CHECKING
 
 from common.errors import Reason
-from learner.front.refusals import Code, Refusal
+from common.statuses import Code
+from learner.front.refusals import Refusal
 from learner.rounds import Seat
 from protos.wiserl.v1 import learner_pb2
 

@@ -13,14 +13,18 @@ import threading
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from common.logging import Logger
 from learner.front.interface import DrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from learner.front.coordinator import Changes, Coordinator
+    from learner.front.journal import Note
 
 T = TypeVar("T")
+
+_log = Logger()
 
 EVERYONE = ""
 """The name to wait under for changes that matter to everyone, and for no others."""
@@ -80,11 +84,18 @@ class SharedCoordinator:
     @contextlib.contextmanager
     def locked(self) -> Iterator[Coordinator]:
         """The coordinator for oneself; wakes those that the changes matter to on leaving."""
-        with self._condition:
-            try:
-                yield self._coordinator
-            finally:
-                self._settle()
+        notes: list[Note] = []
+        try:
+            with self._condition:
+                try:
+                    yield self._coordinator
+                finally:
+                    self._settle()
+                    notes = self._coordinator.journal.take()
+        finally:
+            # Without the lock: a log may block.
+            for note in notes:
+                (_log.warning if note.is_warning else _log.info)(note.event, **note.values)
 
     def wait(self, ready: Callable[[Coordinator], T | None]) -> T:
         """Blocks the calling thread; see `Front.wait`.

@@ -8,10 +8,12 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from common.errors import ERROR_DOMAIN
-from learner.front.refusals import Code, Refusal
+from common.statuses import Code
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+
+    from learner.front.refusals import Refusal
 
 MAX_TEXT = 1024
 """Of a message or a field: both travel in trailers, which are bounded to 8 KiB."""

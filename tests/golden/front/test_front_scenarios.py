@@ -122,7 +122,7 @@ class Scenario:
     def round(self, envs, steps="2"):
         self.coordinator.open_round(self.now, n_envs=int(envs), n_steps=int(steps))
 
-    def push(self, name, grant, seq, slots="0", version="1", rows=None, ends="", invalid=""):
+    def push(self, name, *, grant, seq, slots="0", version="1", rows=None, ends="", invalid=""):
         sampler = self.samplers.setdefault(name, Sampler(f"sampler-{name}"))
         count = int(rows or self.rows)
         parts = []
