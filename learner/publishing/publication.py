@@ -1,4 +1,4 @@
-"""A published policy: one version and the model that it names."""
+"""A version of the policy as it is served."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Publication:
-    """One policy version, serialised once.
+    """One version, serialised once.
 
     Attributes:
-        version: Never reused, and above every earlier one.
+        version: Its number.
         model: The ONNX model.
-        sha256: Of `model`; two versions may share it.
-        golden: What the graph answers to a small input; computed on the first call and kept.
+        sha256: Of the model's bytes; equal models need not be sent again.
+        golden: Gives the golden vector; computed at the first call, from any thread.
     """
 
     version: int

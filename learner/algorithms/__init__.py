@@ -1,0 +1,1 @@
+"""Algorithms: one family, one file, and what they share."""

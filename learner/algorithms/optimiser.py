@@ -1,0 +1,113 @@
+"""Adam over one flat vector that holds all parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adam import adam
+
+from learner.algorithms import state
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class FlatAdam:
+    """Adam (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980) with clipping by the global norm.
+
+    The parameters become views of one vector and their gradients views of another, so that zeroing,
+    the norm, clipping and the step are one kernel each whatever the number of layers.
+
+    Args:
+        parameters: By name, on one device and of one dtype; a tied one under one name.
+        learning_rate: Until `set_learning_rate`.
+        epsilon: Added to the root of the second moment.
+        max_gradient_norm: Gradients of a larger norm are scaled down to it; None leaves them.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        *,
+        learning_rate: float,
+        epsilon: float,
+        max_gradient_norm: float | None,
+    ) -> None:
+        self._shapes = {name: parameter.shape for name, parameter in parameters.items()}
+        self._vector = torch.cat([p.detach().reshape(-1) for p in parameters.values()])
+        self._gradient = torch.zeros_like(self._vector)
+        views = zip(
+            parameters.values(), self._views(self._vector), self._views(self._gradient), strict=True
+        )
+        for parameter, view, gradient in views:
+            parameter.data = view
+            parameter.grad = gradient
+        self._step = torch.zeros((), device=self._vector.device)
+        self._exp_avg = torch.zeros_like(self._vector)
+        self._exp_avg_sq = torch.zeros_like(self._vector)
+        self._learning_rate = learning_rate
+        self._epsilon = epsilon
+        self._max_gradient_norm = max_gradient_norm
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """For the steps from now on."""
+        self._learning_rate = learning_rate
+
+    def step(self, loss: Tensor) -> Tensor:
+        """One step down the gradient of a scalar loss; returns its norm before clipping."""
+        self._gradient.zero_()
+        torch.autograd.backward(loss)
+        return self._descend()
+
+    @torch.no_grad()
+    def _descend(self) -> Tensor:
+        norm: Tensor = torch.linalg.vector_norm(self._gradient)
+        if self._max_gradient_norm is not None:
+            self._gradient.mul_((self._max_gradient_norm / (norm + 1e-6)).clamp_(max=1.0))
+        # The functional form does the same as torch.optim.Adam(fused=True) at a third of its fixed
+        # cost, which is as much as the whole step of a small network.
+        adam(
+            [self._vector],
+            [self._gradient],
+            [self._exp_avg],
+            [self._exp_avg_sq],
+            [],
+            [self._step],
+            fused=True,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=self._learning_rate,
+            weight_decay=0.0,
+            eps=self._epsilon,
+            maximize=False,
+        )
+        return norm
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The step count, and both moments under the names of the parameters."""
+        return {
+            "step": self._step,
+            **state.prefixed("exp_avg", self._named(self._exp_avg)),
+            **state.prefixed("exp_avg_sq", self._named(self._exp_avg_sq)),
+        }
+
+    def load_tensors(self, tensors: Mapping[str, Tensor], prefix: str) -> None:
+        """Restores what `tensors` gave, found under `<prefix>.`.
+
+        Raises:
+            InvalidFieldError: A tensor is of another shape.
+        """
+        state.copy_tensors(self.tensors(), tensors, prefix)
+
+    def _named(self, vector: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self._shapes, self._views(vector), strict=True))
+
+    def _views(self, vector: Tensor) -> list[Tensor]:
+        sizes = [shape.numel() for shape in self._shapes.values()]
+        return [
+            part.view(shape)
+            for part, shape in zip(torch.split(vector, sizes), self._shapes.values(), strict=True)
+        ]

@@ -1,0 +1,1 @@
+"""Returns, policy losses and value losses as pure functions."""

@@ -1,0 +1,171 @@
+"""Normalisation of observations and rewards by running moments.
+
+The moments are kept in double precision apart from the graph, which holds what follows from them in
+single precision. A round trains with the statistics of the version that rolled it throughout; its
+data change those of the next version.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from learner.losses import returns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+CLIP = 10.0
+"""Normalised observations and scaled rewards stay within +- this."""
+
+EPSILON = 1e-8
+"""Added to a variance before its root is divided by."""
+
+
+class RunningMoments:
+    """Mean and variance of everything seen so far, merged batch by batch.
+
+    By Chan et al., "Algorithms for computing the sample variance" (1983), eq. 1.5. Before any data
+    the mean is 0 and the variance 1, so that normalising changes nothing.
+
+    Attributes:
+        mean: [*shape] float64.
+        variance: [*shape] float64, of the population.
+        count: Rows seen.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.mean = np.zeros(shape)
+        self.variance = np.ones(shape)
+        self.count = 0.0
+
+    def update(self, rows: NDArray[np.floating[Any]]) -> None:
+        """Merges the moments of `rows` [N, *shape]; N may be 0."""
+        added = rows.shape[0]
+        if added == 0:
+            return
+        mean = rows.mean(0, dtype=np.float64)
+        variance = rows.var(0, dtype=np.float64)
+        total = self.count + added
+        delta = mean - self.mean
+        self.variance = (
+            self.variance * (self.count / total)
+            + variance * (added / total)
+            + np.square(delta) * (self.count / total) * (added / total)
+        )
+        self.mean = self.mean + delta * (added / total)
+        self.count = total
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state, for a checkpoint."""
+        return {
+            "mean": torch.from_numpy(self.mean.copy()),
+            "variance": torch.from_numpy(self.variance.copy()),
+            "count": torch.tensor(self.count, dtype=torch.float64),
+        }
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restores what `tensors` gave."""
+        self.mean = tensors["mean"].cpu().numpy().astype(np.float64, copy=True)
+        self.variance = tensors["variance"].cpu().numpy().astype(np.float64, copy=True)
+        self.count = float(tensors["count"])
+
+
+class ObservationNormaliser(nn.Module):
+    """(observation - mean) scale, clipped to +-10, with the statistics as buffers of the graph."""
+
+    mean: Tensor
+    scale: Tensor
+    limit: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        self.register_buffer("limit", torch.tensor(CLIP), persistent=False)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """[N, F] float32 to the same."""
+        normalised = (observations - self.mean) * self.scale
+        # `clamp` with numbers becomes two nodes more.
+        return torch.minimum(torch.maximum(normalised, -self.limit), self.limit)
+
+    def take(self, moments: RunningMoments) -> None:
+        """Makes these moments the statistics from now on."""
+        self.mean.copy_(torch.from_numpy(moments.mean))
+        self.scale.copy_(torch.from_numpy(1.0 / np.sqrt(moments.variance + EPSILON)))
+
+
+class ObservationStatistics:
+    """The moments behind a normaliser; None of them where observations are taken as they are."""
+
+    def __init__(self, normaliser: ObservationNormaliser | None) -> None:
+        self._normaliser = normaliser
+        self._moments = RunningMoments(() if normaliser is None else tuple(normaliser.mean.shape))
+
+    @property
+    def used(self) -> bool:
+        """Whether there is a normaliser."""
+        return self._normaliser is not None
+
+    def take_in(self, rows: NDArray[np.floating[Any]]) -> None:
+        """Merges raw observations [N, F], and lets the normaliser have what follows."""
+        if self._normaliser is not None:
+            self._moments.update(rows)
+            self._normaliser.take(self._moments)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state, for a checkpoint; the normaliser's buffers are saved with the policy."""
+        return self._moments.tensors() if self.used else {}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restores what `tensors` gave."""
+        if self.used:
+            self._moments.load_tensors(tensors)
+
+
+class RewardScaler:
+    """Divides rewards by the standard deviation of the running discounted return, clipped to +-10.
+
+    Each environment column has a running return of its own, which goes on from round to round and
+    starts over after an end. Rewards are not centred: that would change the task.
+    """
+
+    def __init__(self, gamma: float) -> None:
+        self._gamma = gamma
+        self._moments = RunningMoments(())
+        self._running = np.zeros(0)
+
+    def scale(self, rewards: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[T, B] raw to [T, B] scaled, with the statistics of the rounds before."""
+        factor = 1.0 / np.sqrt(self._moments.variance + EPSILON)
+        return np.clip(rewards * factor, -CLIP, CLIP).astype(np.float32)
+
+    def update(
+        self,
+        rewards: NDArray[np.float32],
+        ended: NDArray[np.bool_],
+        valid: NDArray[np.bool_],
+    ) -> None:
+        """Takes in a round, all [T, B]."""
+        if self._running.shape != rewards.shape[1:]:
+            # Another number of environments: columns are no longer who they were.
+            self._running = np.zeros(rewards.shape[1:])
+        sums, self._running = returns.discounted_sums(
+            rewards, ended, valid, self._running, self._gamma
+        )
+        self._moments.update(sums[valid])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state, for a checkpoint."""
+        return self._moments.tensors() | {"running": torch.from_numpy(self._running.copy())}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restores what `tensors` gave."""
+        self._moments.load_tensors(tensors)
+        self._running = tensors["running"].cpu().numpy().astype(np.float64, copy=True)

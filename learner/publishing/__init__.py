@@ -1,0 +1,1 @@
+"""From a behaviour policy's parameters to the ONNX model that samplers run."""

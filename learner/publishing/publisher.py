@@ -1,0 +1,92 @@
+"""Publishes a behaviour policy: its current parameters, written into a graph exported once."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from common.logging import Logger
+from learner.publishing import cache as graphs
+from learner.publishing.golden import golden_vector
+from learner.publishing.proof import ProofError, prove
+from learner.publishing.publication import Publication
+from learner.publishing.template import Template, TemplateError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from learner.algorithms.behaviour import BehaviourPolicy
+    from protos.wiserl.v1 import learner_pb2
+
+_log = Logger()
+
+
+class Publisher:
+    """Makes publications of a policy.
+
+    The graph comes from the cache or is exported, which takes seconds, and is proved either way
+    before this is built.
+
+    Args:
+        behaviour: The policy; its tensors are read anew for each publication.
+        cache: A folder for exported graphs; None for none.
+
+    Raises:
+        ExportError: The policy cannot be exported.
+        ProofError: The exported graph does not compute what the policy does.
+    """
+
+    def __init__(self, behaviour: BehaviourPolicy, *, cache: Path | None) -> None:
+        self._behaviour = behaviour
+        self._tensors = behaviour.named_tensors()
+        self._template = _template(behaviour, cache)
+
+    def publish(self, version: int) -> Publication:
+        """The policy as it is now, under a version."""
+        model = self._template.fill(self._tensors)
+        return Publication(
+            version, model, hashlib.sha256(model).digest(), _Golden(model, self._behaviour)
+        )
+
+
+class _Golden:
+    """A golden vector that is computed when somebody asks for it, once."""
+
+    def __init__(self, model: bytes, behaviour: BehaviourPolicy) -> None:
+        self._model = model
+        self._behaviour = behaviour
+        self._lock = threading.Lock()
+        self._vector: learner_pb2.GoldenVector | None = None
+
+    def __call__(self) -> learner_pb2.GoldenVector:
+        with self._lock:
+            if self._vector is None:
+                self._vector = golden_vector(self._model, self._behaviour)
+            return self._vector
+
+
+def _template(behaviour: BehaviourPolicy, cache: Path | None) -> Template:
+    name = graphs.fingerprint(behaviour)
+    started = time.perf_counter()
+    found = graphs.read(cache, name)
+    if found is not None:
+        try:
+            template = Template(found)
+            prove(template, behaviour)
+        except (TemplateError, ProofError) as error:
+            _log.warning("cached_graph_refused", name=name, reason=str(error))
+        else:
+            _log.debug("graph_found", name=name, seconds=time.perf_counter() - started)
+            return template
+    # torch.onnx and onnxscript take seconds to import; with a warm cache a start must not pay for
+    # them.
+    from learner.publishing.exporting import export
+
+    model = export(behaviour)
+    template = Template(model)
+    prove(template, behaviour)
+    graphs.write(cache, name, model)
+    _log.info("graph_exported", name=name, seconds=round(time.perf_counter() - started, 2))
+    return template
