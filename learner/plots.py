@@ -1,0 +1,154 @@
+"""The picture of a run: return against environment steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import yaml
+
+from common.errors import WiseRLError
+from learner import tables
+from learner.statistics import WINDOW
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from learner.run_folder import RunFolder
+
+    Points = NDArray[np.float64]
+
+_EPISODES_DRAWN = 5_000
+"""More points than this only make the file larger; every k-th episode is drawn then."""
+
+_TRAINING, _GREEDY = "#4878a8", "#d1495b"
+
+
+def draw(folder: RunFolder, path: Path | None = None) -> Path:
+    """Draws a run from its tables, finished or not.
+
+    Single training episodes are faint dots, their mean over the last 100 is a line, greedy
+    evaluations are points with the standard deviation and the range over their episodes.
+
+    Args:
+        folder: The run's.
+        path: Where the picture goes; the folder's `curve.png` by default.
+
+    Returns:
+        The path.
+
+    Raises:
+        WiseRLError: The folder is not a run's.
+    """
+    # pyplot would look for a display, and takes four times as long to import.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    title = _title(folder)
+    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _draw_training(axes, folder)
+    _draw_evaluations(axes, folder)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel("return")
+    axes.xaxis.set_major_formatter(_with_unit)
+    axes.set_xlim(left=0)
+    axes.margins(x=0.02)
+    axes.grid(visible=True, color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none", fontsize=9)
+    target = path or folder.curve
+    figure.savefig(target)
+    return target
+
+
+def _title(folder: RunFolder) -> str:
+    try:
+        settings = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        run = settings["run"]
+        return f"{settings['algorithm']} on {run['env']}, seed {run['seed']}"
+    except (OSError, KeyError, TypeError, yaml.YAMLError):
+        raise WiseRLError(
+            f"{folder.path} is no run folder: it has no readable config.yaml; "
+            "name one such as runs/CartPole-v1/ppo/<time>-s0"
+        ) from None
+
+
+def _draw_training(axes: Axes, folder: RunFolder) -> None:
+    steps, returns = _columns(folder.episodes, "global_step", "return")
+    if not len(steps):
+        return
+    every = -(-len(steps) // _EPISODES_DRAWN)
+    axes.plot(
+        steps[::every],
+        returns[::every],
+        linestyle="none",
+        marker=".",
+        markersize=4,
+        markeredgewidth=0,
+        alpha=0.35,
+        color=_TRAINING,
+        label="training episodes" if every == 1 else f"training episodes (1 in {every})",
+        rasterized=True,
+    )
+    axes.plot(
+        steps,
+        _running_mean(returns, WINDOW),
+        color=_TRAINING,
+        linewidth=1.8,
+        label=f"mean of the last {WINDOW}",
+    )
+
+
+def _draw_evaluations(axes: Axes, folder: RunFolder) -> None:
+    steps, mean, spread, low, high = _columns(
+        folder.evaluations,
+        "global_step",
+        "eval/mean_reward",
+        "eval/std_reward",
+        "eval/min_reward",
+        "eval/max_reward",
+    )
+    if not len(steps):
+        return
+    axes.vlines(steps, low, high, color=_GREEDY, linewidth=0.8, alpha=0.6)
+    axes.errorbar(
+        steps,
+        mean,
+        yerr=spread,
+        color=_GREEDY,
+        linewidth=1.2,
+        elinewidth=2.4,
+        marker="o",
+        markersize=4.5,
+        label="greedy evaluation (mean, std, range)",
+        zorder=3,
+    )
+
+
+def _running_mean(values: Points, window: int) -> Points:
+    """Entry i is the mean of the last `window` values up to i, of all where there are fewer."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    last = np.arange(1, len(values) + 1)
+    first = np.maximum(last - window, 0)
+    means: Points = (sums[last] - sums[first]) / (last - first)
+    return means
+
+
+def _columns(path: Path, *names: str) -> tuple[Points, ...]:
+    table = tables.read(path) if path.is_file() else {}
+    return tuple(np.array(table.get(name, []), np.float64) for name in names)
+
+
+def _with_unit(value: float, _position: float) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"

@@ -1,0 +1,230 @@
+"""The folder of one run: what lies where in it, and where it came from.
+
+`runs/<environment>/<algorithm>/<time>-s<seed>/` holds:
+
+- `config.yaml`: every setting as it was resolved; `--config` takes it back
+- `provenance.json`: command, commit, versions and machine
+- `metrics.csv`: one row a training round
+- `episodes.csv`: one row a training episode
+- `evaluations.csv`: one row an evaluation, in the order of versions
+- `events.out.tfevents*`: the same curves for TensorBoard
+- `checkpoints/`: the newest generations of the training state
+- `policy.onnx`: the newest policy saved, and `policy.json`, which says how to feed it
+- `curve.png`: return against environment steps
+- `result.json`: how the run ended
+- `sampler-N.log`: what local samplers wrote to stderr
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from learner import files
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Mapping, Sequence
+
+_LIBRARIES = (
+    "wiserl",
+    "torch",
+    "numpy",
+    "grpcio",
+    "protobuf",
+    "onnx",
+    "onnxruntime",
+    "gymnasium",
+    "safetensors",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """The paths in a run's folder."""
+
+    path: Path
+
+    @classmethod
+    def create(
+        cls, root: Path, *, environment: str, algorithm: str, seed: int, at: dt.datetime
+    ) -> RunFolder:
+        """Makes a new folder under `root`, never one that is there already.
+
+        Args:
+            root: Usually `runs`.
+            environment: The training environment's id.
+            algorithm: The algorithm's name.
+            seed: The run's.
+            at: When the run started, local time.
+
+        Raises:
+            OSError: The folder cannot be made.
+        """
+        parent = root / _as_name(environment) / _as_name(algorithm)
+        parent.mkdir(parents=True, exist_ok=True)
+        name = f"{at:%Y%m%d-%H%M%S}-s{seed}"
+        attempt = 1
+        while True:
+            path = parent / (name if attempt == 1 else f"{name}-{attempt}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                attempt += 1
+            else:
+                return cls(path)
+
+    @property
+    def config(self) -> Path:
+        """The settings."""
+        return self.path / "config.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        """Where the run came from."""
+        return self.path / "provenance.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One row a training round."""
+        return self.path / "metrics.csv"
+
+    @property
+    def episodes(self) -> Path:
+        """One row a training episode."""
+        return self.path / "episodes.csv"
+
+    @property
+    def evaluations(self) -> Path:
+        """One row an evaluation."""
+        return self.path / "evaluations.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def policy_model(self) -> Path:
+        """The newest policy's graph."""
+        return self.path / "policy.onnx"
+
+    @property
+    def policy(self) -> Path:
+        """What the newest policy is and how it is fed."""
+        return self.path / "policy.json"
+
+    @property
+    def curve(self) -> Path:
+        """The picture."""
+        return self.path / "curve.png"
+
+    @property
+    def result(self) -> Path:
+        """How the run ended."""
+        return self.path / "result.json"
+
+    def discard(self, root: Path) -> None:
+        """Removes the folder, and those above it up to `root` where it was the only one in them."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        for parent in self.path.parents:
+            if parent == root.parent or any(parent.iterdir()):
+                return
+            parent.rmdir()
+
+    def sampler_log(self, number: int) -> Path:
+        """What the local sampler of that number wrote to stderr."""
+        return self.path / f"sampler-{number}.log"
+
+    def write_config(self, settings: Mapping[str, Any]) -> None:
+        """Writes the resolved settings: plain mappings, sequences, texts and numbers."""
+        text = yaml.safe_dump(_plain(settings), sort_keys=False, allow_unicode=True)
+        files.replace(self.config, text.encode())
+
+    def write_provenance(self, command: Sequence[str], *, started: dt.datetime) -> None:
+        """Writes what made this run, so that its numbers can be traced and made again."""
+        files.replace(self.provenance, files.json_bytes(_provenance(command, started)))
+
+
+def _as_name(text: str) -> str:
+    """`text` as one folder's name: `ALE/Pong-v5` becomes `ALE-Pong-v5`."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-") or "unnamed"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def _provenance(command: Sequence[str], started: dt.datetime) -> dict[str, Any]:
+    return {
+        "command": shlex.join(command),
+        "started": started.isoformat(timespec="seconds"),
+        "git": _git(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cores": len(os.sched_getaffinity(0)),
+            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "gpus": _gpus(),
+        },
+    }
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for library in _LIBRARIES:
+        try:
+            found[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            found[library] = None
+    return found
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit of the source, and whether files differ from it; None outside a checkout."""
+    source = Path(__file__).parent
+    try:
+        commit = _output(["git", "-C", str(source), "rev-parse", "HEAD"])
+        changes = _output(["git", "-C", str(source), "status", "--porcelain"])
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit.strip(), "dirty": bool(changes.strip())}
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(  # noqa: S603 - fixed commands
+        command, capture_output=True, text=True, check=True, timeout=10
+    ).stdout
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1] if found else platform.processor()
+
+
+def _gpus() -> list[str]:
+    # Never the reason to import torch: only where the learner has it anyhow.
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
