@@ -1,0 +1,84 @@
+"""What `wiserl.train` does."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.errors import WiseRLError
+from learner import schema
+from learner.config import RunConfig
+from learner.observer import Observer
+from learner.outcome import Status
+from wiserl import launch
+from wiserl.local import LocalConfig
+from wiserl.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from _typeshed import DataclassInstance
+
+    from learner.outcome import Outcome
+
+_ORIGIN = "wiserl.train"
+
+
+def train(
+    algorithm: str,
+    *,
+    env: str,
+    runs: Path | str,
+    config: Path | str | None,
+    observer: Observer | None,
+    given: Mapping[str, Any],
+) -> Outcome:
+    """See `wiserl.train`. `WISERL_*` variables are for command lines and play no part.
+
+    Raises:
+        WiseRLError: A setting that cannot be, or a run that failed.
+    """
+    given = {"env": env, **given}
+    names = {"run": _names(RunConfig()), "local": _names(LocalConfig())}
+    sections = {
+        section: {name: value for name, value in given.items() if name in known}
+        for section, known in names.items()
+    }
+    house = names["run"] | names["local"]
+    rest = {name: value for name, value in given.items() if name not in house}
+    settings = Settings.gather(
+        algorithm,
+        environment=env,
+        config=None if config is None else Path(config),
+        variables={},
+    ).above(schema.Layer(_ORIGIN, sections))
+
+    def hyperparameters(cls: type[Any]) -> DataclassInstance:
+        default: DataclassInstance = cls.Config()
+        known = _names(default) | house
+        for name in rest:
+            if name not in known:
+                raise schema.unknown(name, known, _ORIGIN, "setting")
+        layer = schema.Layer(_ORIGIN, {"hyperparameters": rest})
+        return settings.above(layer).applied(default, "hyperparameters")
+
+    n_envs = rest.get("n_envs", settings.peek("hyperparameters", "n_envs"))
+    order = launch.Order(
+        algorithm=algorithm,
+        run=settings.applied(RunConfig(), "run"),
+        hyperparameters=hyperparameters,
+        n_envs=n_envs if isinstance(n_envs, int) else None,
+        runs=Path(runs),
+        command=sys.argv,
+        observer=observer or Observer(),
+    )
+    outcome = launch.train_locally(order, settings.applied(LocalConfig(), "local"))
+    if outcome.status == Status.FAILED:
+        raise WiseRLError(f"{outcome.error} (the record is in {outcome.folder})")
+    return outcome
+
+
+def _names(instance: DataclassInstance) -> frozenset[str]:
+    return frozenset(field.name for field in dataclasses.fields(instance))

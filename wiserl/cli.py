@@ -1,0 +1,84 @@
+"""The `wiserl` command: one verb, one module."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+from typing import TYPE_CHECKING
+
+from common.errors import InvalidFieldError, WiseRLError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VERBS = {
+    "train": ("wiserl.verbs.train", "train on this machine: learner and samplers, start to finish"),
+    "learner": ("wiserl.verbs.learner", "a learner alone, for samplers that come over the network"),
+    "sampler": (
+        "wiserl.verbs.sampler",
+        "a sampler alone, for a learner elsewhere (needs no torch)",
+    ),
+    "eval": ("wiserl.verbs.eval", "play a trained policy and say how well it does"),
+    "plot": ("wiserl.verbs.plot", "draw the learning curve of a run"),
+}
+"""Module and summary by verb; a module has `run(arguments) -> exit code`."""
+
+ALIASES = {"enjoy": "eval"}
+
+USAGE_ERROR, ERROR, INTERRUPTED = 2, 1, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; answers the exit code.
+
+    0: done. 2: a setting that cannot be. 1: any other error. 130 and 143: stopped by SIGINT,
+    SIGTERM. `wiserl sampler` has codes of its own, see its help.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    first = arguments[0] if arguments else ""
+    verb = ALIASES.get(first, first)
+    if verb in VERBS:
+        return _run(verb, arguments[1:])
+    if first == "--version":
+        print(f"wiserl {importlib.metadata.version('wiserl')}")
+        return 0
+    if first in {"-h", "--help"}:
+        print(usage())
+        return 0
+    print(f"wiserl: there is no verb {first!r}\n\n{usage()}", file=sys.stderr)
+    return USAGE_ERROR
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    try:
+        code: int = importlib.import_module(VERBS[verb][0]).run(arguments)
+    except InvalidFieldError as error:
+        return _fail(error, USAGE_ERROR)
+    except WiseRLError as error:
+        return _fail(error, ERROR)
+    except ModuleNotFoundError as error:
+        return _fail(f"{error}; is its extra installed? pip install 'wiserl[all]'", ERROR)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code
+
+
+def usage() -> str:
+    """What `wiserl --help` says."""
+    verbs = "\n".join(f"  {verb:<9}{summary}" for verb, (_, summary) in VERBS.items())
+    return (
+        "usage: wiserl VERB ...\n\n"
+        "Distributed reinforcement learning: one learner, any number of samplers.\n\n"
+        f"{verbs}\n\n"
+        "`wiserl VERB --help` tells more. To begin with: wiserl train ppo --env CartPole-v1"
+    )
+
+
+def _fail(error: object, code: int) -> int:
+    print(f"wiserl: error: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

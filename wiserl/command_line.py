@@ -1,0 +1,164 @@
+"""The command line of `wiserl train` and `wiserl learner`, and what they say at the end."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from common import logging
+from common.errors import InvalidFieldError, WiseRLError
+from learner import presets, references
+from learner.outcome import Status
+from wiserl import flags
+from wiserl.launch import Order
+from wiserl.progress import make_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from _typeshed import DataclassInstance
+
+    from learner.outcome import Outcome
+
+_HELP = frozenset({"-h", "--help"})
+
+
+class CommandLine:
+    """A command line, which is taken apart twice.
+
+    First come the flags of the run and of its samplers, so that samplers can start at once; the
+    algorithm's own are known when its class is imported, and with it torch. Then everything is
+    parsed together, so that an error names what is nearest among all flags.
+
+    Args:
+        verb: Of the `wiserl` command.
+        arguments: What follows the verb: the algorithm, then flags.
+        local: Whether samplers of this machine are started, or any that come are served.
+        description: What help says about the verb.
+
+    Attributes:
+        algorithm: Its name.
+        sections: The flags' values by section, without the algorithm's own.
+
+    Raises:
+        InvalidFieldError: No algorithm, or a setting that cannot be.
+        SystemExit: `--help`, or a value that its type cannot have.
+    """
+
+    def __init__(
+        self, verb: str, arguments: Sequence[str], *, local: bool, description: str
+    ) -> None:
+        logging.configure(process=verb)
+        self._command = ["wiserl", verb, *arguments]
+        self._description = description
+        self.algorithm = arguments[0] if arguments and not arguments[0].startswith("-") else ""
+        self._program = f"wiserl {verb} {self.algorithm or 'ALGORITHM'}"
+        self._rest = list(arguments[1:] if self.algorithm else arguments)
+        self._layers = flags.gather(self.algorithm, self._rest)
+        self._defaults = flags.defaults(self._layers, local=local)
+        if _HELP & set(self._rest):
+            self._help()
+        self._check_algorithm(verb)
+        self.sections, self._unknown = flags.parse(
+            self._defaults,
+            self._rest,
+            program=self._program,
+            description=description,
+            allow_unknown=True,
+        )
+
+    def order(self) -> Order:
+        """What to launch.
+
+        Raises:
+            InvalidFieldError: No environment, or one that cannot be named.
+        """
+        run = self.sections["run"].to_config()
+        house = self.sections["house"]
+        return Order(
+            algorithm=self.algorithm,
+            run=run,
+            hyperparameters=self.hyperparameters,
+            n_envs=self._n_envs(),
+            runs=house.runs,
+            command=self._command,
+            observer=make_progress(run.total_steps, quiet=house.quiet),
+        )
+
+    def hyperparameters(self, algorithm: type[Any]) -> DataclassInstance:
+        """The algorithm's settings, from the whole command line.
+
+        Raises:
+            InvalidFieldError: A setting that cannot be.
+            SystemExit: `--help`, or a flag that does not exist.
+        """
+        own = self._layers.applied(algorithm.Config(), "hyperparameters")
+        parsed, _ = flags.parse(
+            {**self._defaults, "hyperparameters": own},
+            self._rest,
+            program=self._program,
+            description=self._description,
+        )
+        found: DataclassInstance = parsed["hyperparameters"]
+        return found
+
+    def _help(self) -> None:
+        if self.algorithm:
+            from learner.algorithms import registry
+
+            self.hyperparameters(registry.resolve(self.algorithm))
+        known = ", ".join(presets.algorithms())
+        flags.parse(
+            self._defaults,
+            self._rest,
+            program=self._program,
+            description=f"{self._description} ALGORITHM is {known}, or module:Class; "
+            "name one to see its hyperparameters.",
+        )
+
+    def _check_algorithm(self, verb: str) -> None:
+        """Refuses a missing or mistyped name before anything is started."""
+        if self.algorithm in presets.algorithms() or references.is_reference(self.algorithm):
+            return
+        found = f"{self.algorithm!r} is none" if self.algorithm else "is missing"
+        raise InvalidFieldError(
+            "algorithm",
+            f"{found}; name one ({', '.join(presets.algorithms())}, or module:Class), such as: "
+            f"wiserl {verb} ppo --env CartPole-v1",
+        )
+
+    def _n_envs(self) -> int | None:
+        """The size of a round, where a flag or a layer says it as a number."""
+        text = flags.value_of(self._unknown, "--n-envs")
+        found = text or self._layers.peek("hyperparameters", "n_envs")
+        with contextlib.suppress(ValueError, TypeError):
+            return int(found) if int(found) >= 1 else None
+        return None
+
+
+def launched(order: Order, launch: Callable[[], Outcome]) -> int:
+    """Makes a run, says how it ended, and answers the exit code: 0, or 128 plus the signal.
+
+    Raises:
+        WiseRLError: The run failed.
+    """
+    try:
+        outcome = launch()
+    finally:
+        order.observer.close()
+    if outcome.status == Status.FAILED:
+        raise WiseRLError(f"{outcome.error} (the record is in {outcome.folder})")
+    print("\n".join(described(outcome)))
+    return 0 if outcome.signal is None else 128 + outcome.signal
+
+
+def described(outcome: Outcome) -> list[str]:
+    """What a person is told at the end."""
+    rate = outcome.environment_steps / outcome.seconds if outcome.seconds else 0.0
+    steps = f"{outcome.environment_steps:,} steps in {outcome.seconds:.1f} s"
+    lines = [f"{steps} ({rate:,.0f} steps/s, evaluations included), policy {outcome.version}"]
+    if outcome.final is not None:
+        lines.append(f"final policy: {outcome.final.describe()}")
+    if outcome.status == Status.STOPPED:
+        lines.append("stopped before the end of the step budget; the state is in a checkpoint")
+    return [*lines, f"run folder: {outcome.folder}"]

@@ -1,0 +1,181 @@
+"""The flags of a run: one for every setting of the run, of its samplers and of its algorithm."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from common.errors import InvalidFieldError
+from learner.config import RunConfig
+from wiserl import settings
+from wiserl.local import LocalConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from wiserl.settings import Settings
+
+KeyValues = Annotated[
+    tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE")
+]
+_Hidden = (tyro.conf.Fixed, tyro.conf.Suppress)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFlags(RunConfig):
+    """RunConfig as flags: mappings are given a key at a time."""
+
+    env_args: Annotated[dict[str, Any], *_Hidden] = dataclasses.field(default_factory=dict)
+    eval_env_args: Annotated[dict[str, Any] | None, *_Hidden] = None
+
+    env_arg: KeyValues = ()
+    """A keyword argument of the environment; repeat the flag for several."""
+
+    eval_env_arg: KeyValues = ()
+    """A keyword argument of the evaluation environment; without any they are the training one's."""
+
+    def to_config(self) -> RunConfig:
+        """The settings, with what single flags add to the mappings.
+
+        Raises:
+            InvalidFieldError: A text that is no KEY=VALUE.
+        """
+        fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(RunConfig)}
+        fields["env_args"] = self.env_args | settings.key_values(self.env_arg, "--env-arg")
+        if self.eval_env_arg:
+            added = settings.key_values(self.eval_env_arg, "--eval-env-arg")
+            fields["eval_env_args"] = (self.eval_env_args or {}) | added
+        return RunConfig(**fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class HouseFlags:
+    """Where settings come from and the record goes."""
+
+    config: Path | None = None
+    """YAML file of settings, such as the config.yaml of another run."""
+
+    runs: Path = Path("runs")
+    """Folder of all runs."""
+
+    quiet: bool = False
+    """Show no progress."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ServeFlags:
+    """Where a learner serves, and for whom it waits."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; one beyond this machine needs --insecure."""
+
+    port: int = 5555
+    """Port to listen on; 0 takes a free one."""
+
+    insecure: bool = False
+    """Accept that calls from other machines are neither encrypted nor authenticated."""
+
+    expect_samplers: int | None = None
+    """Samplers that the first round waits for; the same seed then gives the same run."""
+
+
+def value_of(arguments: Sequence[str], flag: str) -> str | None:
+    """The last value that a command line gives a flag, without parsing the rest; None for none."""
+    found = None
+    for i, argument in enumerate(arguments):
+        if argument == flag and i + 1 < len(arguments):
+            found = arguments[i + 1]
+        elif argument.startswith(f"{flag}="):
+            found = argument.partition("=")[2]
+    return found
+
+
+def gather(algorithm: str, arguments: Sequence[str]) -> Settings:
+    """The layers below the flags of a command line.
+
+    Raises:
+        InvalidFieldError: A settings file that cannot be.
+    """
+    config = value_of(arguments, "--config")
+    return settings.Settings.gather(
+        algorithm,
+        environment=value_of(arguments, "--env"),
+        config=Path(config) if config else None,
+    )
+
+
+def defaults(layers: Settings, *, local: bool) -> dict[str, Any]:
+    """The sections of a run's flags, but for the algorithm's own, with the layers' values.
+
+    Args:
+        layers: What lies below the flags.
+        local: Whether samplers of this machine are started, or any that come are served.
+
+    Raises:
+        InvalidFieldError: An unknown setting in a layer, or a value that cannot be.
+    """
+    around: dict[str, Any] = {"local": LocalConfig()} if local else {"serve": ServeFlags()}
+    found = {"run": RunFlags(), **around, "house": HouseFlags()}
+    return {section: layers.applied(instance, section) for section, instance in found.items()}
+
+
+def parse(
+    sections: Mapping[str, Any],
+    arguments: Sequence[str],
+    *,
+    program: str,
+    description: str,
+    allow_unknown: bool = False,
+) -> tuple[dict[str, Any], list[str]]:
+    """Takes the flags of several dataclasses from one command line.
+
+    Args:
+        sections: Instances with the defaults, by name.
+        arguments: The command line after the program.
+        program: What help calls it.
+        description: What help says about it.
+        allow_unknown: Hand back what is no flag of theirs, instead of ending with an error.
+
+    Returns:
+        The sections with the flags' values, and what is no flag of theirs.
+
+    Raises:
+        SystemExit: `--help`, a flag that does not exist, or a value that its type cannot have.
+        InvalidFieldError: A value that cannot be, or two sections share a name.
+    """
+    _refuse_shared_names(sections)
+    flags = dataclasses.make_dataclass(
+        "Flags",
+        [
+            (name, tyro.conf.OmitArgPrefixes[type(default)], dataclasses.field(default=default))  # type: ignore[misc]
+            for name, default in sections.items()
+        ],
+        frozen=True,
+    )
+    parsed: Any
+    parsed, unknown = tyro.cli(
+        flags,
+        prog=program,
+        description=description,
+        args=list(arguments),
+        return_unknown_args=True,
+    )
+    if unknown and not allow_unknown:
+        # Again without leniency, which ends with what is nearest to the unknown.
+        tyro.cli(flags, prog=program, description=description, args=list(arguments))
+    return {name: getattr(parsed, name) for name in sections}, unknown
+
+
+def _refuse_shared_names(sections: Mapping[str, Any]) -> None:
+    owners: dict[str, str] = {}
+    for section, instance in sections.items():
+        for field in dataclasses.fields(instance):
+            if field.name in owners:
+                raise InvalidFieldError(
+                    f"{section}.{field.name}",
+                    f"is also the name of a setting of {owners[field.name]}; rename it",
+                )
+            owners[field.name] = section

@@ -1,0 +1,258 @@
+"""Puts a run together: folder, front, samplers, training, picture."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import secrets
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.errors import InvalidFieldError
+from common.logging import Logger
+from learner.front.coordinator import Coordinator
+from learner.front.settings import FrontSettings, RunIdentity
+from learner.observer import Observer
+from learner.run_folder import RunFolder
+from wiserl import places
+from wiserl.local import LocalSamplers, usable_cores
+from wiserl.signals import Drain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from _typeshed import DataclassInstance
+
+    from learner.config import RunConfig
+    from learner.front.interface import Front
+    from learner.front.server import FrontServer
+    from learner.outcome import Outcome
+    from wiserl.local import LocalConfig
+
+_log = Logger()
+
+MOST_THREADS = 4
+"""More threads rarely help networks of this field's size, and in a container whose share of the
+machine is smaller than its cores they do harm."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """A run to be made.
+
+    Attributes:
+        algorithm: Its name.
+        run: The run's settings.
+        hyperparameters: Gives the algorithm's settings, once its class is there.
+        n_envs: How many environments a round takes, where that is known before.
+        runs: The folder of all runs.
+        command: What provenance says made it.
+        observer: Who is told how it goes.
+    """
+
+    algorithm: str
+    run: RunConfig
+    hyperparameters: Callable[[type[Any]], DataclassInstance]
+    n_envs: int | None = None
+    runs: Path = Path("runs")
+    command: Sequence[str] = ()
+    observer: Observer = dataclasses.field(default_factory=Observer)
+
+
+def train_locally(order: Order, local: LocalConfig) -> Outcome:
+    """Trains with samplers of this machine: child processes, or all in this process.
+
+    Raises:
+        WiseRLError: Anything that a person has to mend.
+    """
+    with _Launch(order, expect_samplers=local.samplers) as launch:
+        if local.in_process:
+            return launch.train_in_process(local)
+        return launch.train_with_children(local)
+
+
+def serve(
+    order: Order, address: str, *, insecure: bool = False, expect_samplers: int | None = None
+) -> Outcome:
+    """Trains with whatever samplers come to `address`.
+
+    Raises:
+        WiseRLError: Anything that a person has to mend.
+    """
+    with _Launch(order, expect_samplers=expect_samplers) as launch:
+        return launch.serve(address, insecure=insecure)
+
+
+class _Launch(contextlib.ExitStack):
+    """One run, and everything that has to end with it."""
+
+    def __init__(self, order: Order, *, expect_samplers: int | None) -> None:
+        super().__init__()
+        self._order = order
+        self._run = order.run
+        self._started = dt.datetime.now().astimezone()
+        identity = RunIdentity(
+            secrets.token_hex(8),
+            order.algorithm,
+            order.run.training_environment(),
+            order.run.evaluation_environment(),
+        )
+        settings = FrontSettings(
+            order.run.total_steps, seed=order.run.seed, expect_samplers=expect_samplers
+        )
+        self._identity = identity
+        self._coordinator = Coordinator(identity, settings)
+        self._folder = self.enter_context(self._new_folder())
+
+    def train_in_process(self, local: LocalConfig) -> Outcome:
+        from sampler.pool import PoolConfig
+        from wiserl.in_process import InProcessFront
+
+        algorithm, hyperparameters = self._resolve()
+        local = local.resolved(_n_envs(hyperparameters))
+        pool = PoolConfig(
+            self._identity.training_environment,
+            self._identity.evaluation_environment,
+            local.workers,
+            local.envs_per_worker,
+            allowed_modules=_modules(self._run),
+        )
+        front = InProcessFront(self._coordinator, pool, samplers=local.samplers)
+        self.callback(front.close)
+        return self._train(algorithm, hyperparameters, front, local)
+
+    def train_with_children(self, local: LocalConfig) -> Outcome:
+        front = self._listen("127.0.0.1:0")
+        samplers = LocalSamplers(
+            front.address,
+            log=self._folder.sampler_log,
+            modules=_modules(self._run),
+            on_failure=lambda: _drain(front),
+        )
+        self.callback(samplers.stop)
+        # Where the round's size is known samplers start beside the import of torch, which is half
+        # of the time that a run takes to begin.
+        if self._order.n_envs is not None:
+            local = local.resolved(self._order.n_envs)
+            samplers.start(local)
+            algorithm, hyperparameters = self._resolve()
+        else:
+            algorithm, hyperparameters = self._resolve()
+            local = local.resolved(_n_envs(hyperparameters))
+            samplers.start(local)
+        return self._train(
+            algorithm, hyperparameters, front, local, failure=lambda: samplers.failure
+        )
+
+    def serve(self, address: str, *, insecure: bool) -> Outcome:
+        front = self._listen(address, insecure=insecure)
+        return self._train(*self._resolve(), front, None)
+
+    def _listen(self, address: str, *, insecure: bool = False) -> FrontServer:
+        from learner.front.server import FrontServer
+
+        front = FrontServer(self._coordinator, address, insecure=insecure)
+        front.start()
+        self.callback(front.stop)
+        return front
+
+    def _resolve(self) -> tuple[type[Any], DataclassInstance]:
+        """The algorithm's class and its settings; imports torch."""
+        from learner.algorithms import registry
+        from learner.algorithms.base import OnPolicyAlgorithm
+
+        algorithm = registry.resolve(self._order.algorithm)
+        if not issubclass(algorithm, OnPolicyAlgorithm):
+            raise InvalidFieldError(
+                "algorithm", f"{self._order.algorithm} is no subclass of OnPolicyAlgorithm"
+            )
+        return algorithm, self._order.hyperparameters(algorithm)
+
+    def _train(
+        self,
+        algorithm: type[Any],
+        hyperparameters: DataclassInstance,
+        front: Front,
+        local: LocalConfig | None,
+        *,
+        failure: Callable[[], str | None] = lambda: None,
+    ) -> Outcome:
+        from learner import training
+
+        busy = local.samplers * local.workers if local else 0
+        threads = min(MOST_THREADS, max(1, usable_cores() - busy))
+        self._run = dataclasses.replace(self._run, threads=self._run.threads or threads)
+        self._write_origin(local, hyperparameters)
+        job = training.Job(
+            config=self._run,
+            algorithm=algorithm,
+            hyperparameters=hyperparameters,
+            folder=self._folder,
+            graphs=places.graph_cache(),
+            failure=failure,
+        )
+        with Drain(lambda: _drain(front)) as drain:
+            outcome = training.train(job, front, self._order.observer)
+        outcome = dataclasses.replace(outcome, signal=drain.signal)
+        self._draw()
+        return outcome
+
+    def _write_origin(self, local: LocalConfig | None, hyperparameters: DataclassInstance) -> None:
+        """The files that say what this run is; asking git and the system need not delay it."""
+        self._folder.write_config(
+            {
+                "algorithm": self._order.algorithm,
+                "run": dataclasses.asdict(self._run),
+                **({"local": dataclasses.asdict(local)} if local else {}),
+                "hyperparameters": dataclasses.asdict(hyperparameters),
+            }
+        )
+        writing = threading.Thread(
+            target=self._folder.write_provenance,
+            args=(self._order.command,),
+            kwargs={"started": self._started},
+        )
+        writing.start()
+        self.callback(writing.join)
+
+    def _draw(self) -> None:
+        from learner import plots
+
+        try:
+            plots.draw(self._folder)
+        except (OSError, ImportError) as error:
+            _log.warning("curve_not_drawn", reason=str(error))
+
+    @contextlib.contextmanager
+    def _new_folder(self) -> Iterator[RunFolder]:
+        """The run's folder; it goes again where the run came to nothing before it had settings."""
+        folder = RunFolder.create(
+            self._order.runs,
+            environment=self._run.env,
+            algorithm=self._order.algorithm,
+            seed=self._run.seed,
+            at=self._started,
+        )
+        try:
+            yield folder
+        finally:
+            if not folder.config.exists():
+                folder.discard(self._order.runs)
+
+
+def _drain(front: Front) -> None:
+    with front.locked() as coordinator:
+        coordinator.drain()
+
+
+def _n_envs(hyperparameters: DataclassInstance) -> int | None:
+    count = getattr(hyperparameters, "n_envs", None)
+    return count if isinstance(count, int) else None
+
+
+def _modules(run: RunConfig) -> tuple[str, ...]:
+    """The modules that environments of this run come from: who names one here allows it."""
+    references = (run.env, run.eval_env)
+    return tuple({name.partition(":")[0]: None for name in references if ":" in name})

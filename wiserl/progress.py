@@ -1,0 +1,127 @@
+"""What a person sees of a run: a live bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import IO, TYPE_CHECKING
+
+from learner.observer import Observer
+
+if TYPE_CHECKING:
+    from learner.metrics import Evaluation
+
+LINE_SECONDS = 10.0
+"""Between two lines where there is no terminal: a log stays readable over hours."""
+
+_REFRESHES_PER_SECOND = 4
+
+
+class PlainProgress(Observer):
+    """Writes a line every `LINE_SECONDS` and one for each evaluation.
+
+    Args:
+        total_steps: The budget.
+        stream: Where to.
+    """
+
+    def __init__(self, total_steps: int, stream: IO[str]) -> None:
+        self._total = total_steps
+        self._stream = stream
+        self._last = time.monotonic()
+
+    def trained(self, environment_steps: int, version: int, metrics: dict[str, float]) -> None:
+        """Writes a line where it is time for one."""
+        now = time.monotonic()
+        if now - self._last >= LINE_SECONDS:
+            self._last = now
+            self._write(" | ".join(_described(environment_steps, self._total, version, metrics)))
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Writes the result."""
+        self._write(_evaluated(evaluation))
+
+    def _write(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+
+class LiveProgress(Observer):
+    """A bar that is redrawn in place, with evaluations written above it.
+
+    Args:
+        total_steps: The budget.
+        stream: A terminal.
+    """
+
+    def __init__(self, total_steps: int, stream: IO[str]) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._total = total_steps
+        self._progress = Progress(
+            TextColumn("{task.percentage:>3.0f}%"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.description}"),
+            console=Console(file=stream),
+            refresh_per_second=_REFRESHES_PER_SECOND,
+            transient=True,
+        )
+        self._task = self._progress.add_task("waiting for samplers", total=total_steps)
+        self._progress.start()
+
+    def began(self, version: int) -> None:
+        """Says that samplers roll."""
+        del version
+        self._progress.update(self._task, description="first round")
+
+    def trained(self, environment_steps: int, version: int, metrics: dict[str, float]) -> None:
+        """Moves the bar."""
+        described = " | ".join(_described(environment_steps, self._total, version, metrics))
+        self._progress.update(self._task, completed=environment_steps, description=described)
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Writes the result above the bar."""
+        self._progress.console.print(_evaluated(evaluation), highlight=False)
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        self._progress.stop()
+
+
+def make_progress(total_steps: int, *, quiet: bool, stream: IO[str] | None = None) -> Observer:
+    """The way to show a run that fits where it is shown.
+
+    Args:
+        total_steps: The budget.
+        quiet: Show nothing.
+        stream: stdout by default.
+    """
+    stream = stream or sys.stdout
+    if quiet:
+        return Observer()
+    return (LiveProgress if stream.isatty() else PlainProgress)(total_steps, stream)
+
+
+def _described(steps: int, total: int, version: int, metrics: dict[str, float]) -> list[str]:
+    parts = [f"{steps:,}/{total:,} steps"]
+    rate = metrics.get("time/fps")
+    if rate:
+        parts.append(f"{rate:,.0f} steps/s")
+    for name, label in (("rollout/ep_rew_mean_20", "last 20"), ("rollout/ep_rew_mean", "100")):
+        if name in metrics:
+            parts.append(f"{label}: {metrics[name]:.1f}")
+    parts.append(f"policy {version}")
+    if rate:
+        parts.append(f"{_clock((total - steps) / rate)} left")
+    return parts
+
+
+def _evaluated(evaluation: Evaluation) -> str:
+    name = "final policy" if evaluation.final else f"policy {evaluation.version}"
+    return f"{name} after {evaluation.global_step:,} steps: {evaluation.describe()}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
