@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import csv
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -233,3 +235,33 @@ def test_it_imports_nothing_of_ours_but_the_stubs():
             imported.add(node.module)
     ours = {name for name in imported if name.split(".")[0] not in sys.stdlib_module_names}
     assert ours == {"grpc", "gymnasium", "numpy", "onnxruntime", "protos.wiserl.v1"}
+
+
+@pytest.mark.learning
+@pytest.mark.timeout(600)
+def test_a_real_learner_learns_from_it(tmp_path):
+    command = [sys.executable, "-m", "wiserl.cli", "learner", "ppo", "--env", "CartPole-v1"]
+    command += ["--port", "0", "--total-steps", "20000", "--runs", str(tmp_path), "--quiet"]
+    command += ["--eval-points", "1", "--eval-episodes", "10", "--final-eval-episodes", "10"]
+    learner = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        lines = (json.loads(line) for line in learner.stderr)
+        address = next(line["address"] for line in lines if line["event"] == "learner_listening")
+        sampled = subprocess.run(
+            [sys.executable, EXAMPLE, address],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=500,
+        )
+        assert (sampled.returncode, sampled.stderr) == (0, "")
+        _, errors = learner.communicate(timeout=60)
+        assert learner.returncode == 0, errors
+    finally:
+        learner.kill()
+        learner.communicate()
+    (path,) = tmp_path.glob("CartPole-v1/ppo/*/evaluations.csv")
+    with path.open() as file:
+        untrained, trained = (float(row["eval/mean_reward"]) for row in csv.DictReader(file))
+    assert trained > max(100.0, 4 * untrained)
