@@ -1,0 +1,1 @@
+"""Environments: names to copies of them, and how their rows are stepped."""

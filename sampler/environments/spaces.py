@@ -1,0 +1,129 @@
+"""Gymnasium's spaces as the contract's, and a whole environment as a spec."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+
+from common import spaces, specs, tensors
+from common.errors import InvalidFieldError, UnsupportedSpaceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from common.specs import EnvironmentSpec
+
+MASK_KEY = "action_mask"
+"""The key of `info`, or of a Dict observation, that tells which actions are available."""
+
+
+def convert(space: gymnasium.Space[Any], where: str = "space") -> spaces.Space:
+    """A Gymnasium space as the contract's.
+
+    Args:
+        space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of such.
+        where: How an error names the space, such as `observation space`.
+
+    Raises:
+        UnsupportedSpaceError: Any other kind, a dtype without counterpart or a Dict key that cannot
+            be addressed; the text says where and what to do.
+    """
+    match space:
+        case gymnasium.spaces.Box():
+            return _box(space, where)
+        case gymnasium.spaces.Discrete():
+            return spaces.Discrete(int(space.n), int(space.start))
+        case gymnasium.spaces.MultiDiscrete():
+            sizes, starts = space.nvec.ravel().tolist(), space.start.ravel().tolist()
+            return spaces.MultiDiscrete(tuple(sizes), tuple(starts))
+        case gymnasium.spaces.MultiBinary():
+            return spaces.MultiBinary(tuple(int(size) for size in space.shape))
+        case gymnasium.spaces.Dict():
+            return _dict(space, where)
+        case _:
+            raise UnsupportedSpaceError(
+                f"{where} is a {type(space).__name__}, which no policy graph can be fed; wrap the "
+                "environment so that it is a Box, Discrete, MultiDiscrete, MultiBinary or a Dict "
+                "of these (gymnasium.wrappers.FlattenObservation and TransformObservation do)"
+            )
+
+
+def _box(space: gymnasium.spaces.Box, where: str) -> spaces.Box:
+    low = np.broadcast_to(space.low, space.shape).astype(space.dtype)
+    high = np.broadcast_to(space.high, space.shape).astype(space.dtype)
+    try:
+        tensors.to_wire_dtype(low.dtype)
+    except InvalidFieldError as error:
+        raise UnsupportedSpaceError(f"{where}: dtype {error.description}") from None
+    return spaces.Box(low, high)
+
+
+def _dict(space: gymnasium.spaces.Dict, where: str) -> spaces.Dict:
+    if not space.spaces:
+        raise UnsupportedSpaceError(f"{where} is a Dict without entries; give it at least one")
+    for key in space.spaces:
+        if not isinstance(key, str) or not key or "/" in key:
+            raise UnsupportedSpaceError(
+                f"{where} has the key {key!r}; keys are strings that are not empty and hold no `/`"
+            )
+    return spaces.Dict(
+        {key: convert(entry, f"{where}[{key!r}]") for key, entry in space.spaces.items()}
+    )
+
+
+def mask_width(action: spaces.Space) -> int | None:
+    """How many entries the action mask of an action space has; None where it can have none."""
+    match action:
+        case spaces.Discrete():
+            return action.n
+        case spaces.MultiDiscrete():
+            return sum(action.n)
+        case _:
+            return None
+
+
+def without_mask(space: gymnasium.Space[Any]) -> tuple[gymnasium.Space[Any], bool]:
+    """The observation space without an `action_mask` entry, and whether it had one."""
+    if isinstance(space, gymnasium.spaces.Dict) and MASK_KEY in space.spaces:
+        rest = {key: entry for key, entry in space.spaces.items() if key != MASK_KEY}
+        return gymnasium.spaces.Dict(rest), True
+    return space, False
+
+
+def specification(
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+    info: Mapping[str, Any],
+    max_episode_steps: int | None,
+) -> EnvironmentSpec:
+    """What the contract calls an environment.
+
+    Args:
+        observation_space: Of a single copy.
+        action_space: Of a single copy.
+        info: What a reset told, which shows whether the environment masks its actions.
+        max_episode_steps: The step limit, where known.
+
+    Raises:
+        UnsupportedSpaceError: See `convert`; or a Dict of actions, or a mask over actions that can
+            have none.
+    """
+    observed, in_observation = without_mask(observation_space)
+    observation = convert(observed, "observation space")
+    action = convert(action_space, "action space")
+    if isinstance(action, spaces.Dict):
+        raise UnsupportedSpaceError(
+            "action space is a Dict; wrap the environment so that an action is a single Box, "
+            "Discrete, MultiDiscrete or MultiBinary (gymnasium.wrappers.TransformAction does)"
+        )
+    masked = in_observation or MASK_KEY in info
+    if masked and mask_width(action) is None:
+        raise UnsupportedSpaceError(
+            f"the environment gives an {MASK_KEY}, but its actions are a {type(action).__name__}; "
+            "only Discrete and MultiDiscrete actions can be masked"
+        )
+    return specs.single_agent(
+        observation, action, max_episode_steps=max_episode_steps, action_mask=masked
+    )
