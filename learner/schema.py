@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import types
 import typing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
@@ -20,7 +21,6 @@ from common.errors import InvalidFieldError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
 
     from _typeshed import DataclassInstance
 
@@ -215,4 +215,5 @@ _READERS: dict[type, Callable[[object], Any]] = {
     int: _integer,
     float: _number,
     str: _text,
+    Path: lambda value: Path(_text(value)),
 }

@@ -28,6 +28,12 @@ def test_variables_lie_above_the_file_which_lies_above_the_preset(tmp_path):
     assert found.applied(RunConfig(), "run").total_steps == 1000
 
 
+def test_a_variable_says_where_the_record_goes(tmp_path):
+    found = gathered(tmp_path, variables={"WISERL_RUNS": str(tmp_path), "WISERL_QUIET": "yes"})
+    house = found.applied(flags.HouseFlags(), "house")
+    assert (house.runs, house.quiet) == (tmp_path, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
