@@ -27,7 +27,7 @@ class EvaluationGrant:
         sampler_id: Who plays them.
         evaluation_id: Of which evaluation they are.
         version: Of the policy to play with.
-        seeds: In ascending order of their place in the evaluation.
+        seeds: Which.
     """
 
     grant_id: int
@@ -100,7 +100,6 @@ class Evaluation:
             del self.grants[grant.grant_id]
             self._undealt += self._open(grant)
             self._lost.add(sampler_id)
-        self._undealt.sort(key=self._order.__getitem__)
         return [grant.grant_id for grant in over]
 
     def add(self, episodes: Sequence[learner_pb2.EvaluatedEpisode]) -> int:

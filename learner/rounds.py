@@ -138,7 +138,6 @@ class Round:
             del self._grants[grant.grant_id]
             self._undealt.extend(position for slot in grant.pending for position in slot)
             self._lost.add(sampler_id)
-        self._undealt.sort()
         return [grant.grant_id for grant in over]
 
 
