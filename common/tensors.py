@@ -87,7 +87,7 @@ def size_in_bytes(dtype: np.dtype[Any], shape: Sequence[int], field: str = "shap
 
 
 def decode(tensor: tensor_pb2.Tensor) -> Array:
-    """A read-only array over the message's own bytes (nothing is copied).
+    """A read-only array over the message's bytes, which reading them copies once.
 
     Raises:
         InvalidFieldError: An unknown dtype, a shape whose product overflows, a byte count that is
@@ -97,12 +97,13 @@ def decode(tensor: tensor_pb2.Tensor) -> Array:
     dtype = from_wire_dtype(tensor.dtype)
     shape = tuple(tensor.shape)
     expected = size_in_bytes(dtype, shape)
-    if expected != len(tensor.data):
+    data = tensor.data
+    if expected != len(data):
         raise InvalidFieldError(
             "data",
-            f"{len(tensor.data)} bytes, but shape {list(shape)} of {dtype.name} takes {expected}",
+            f"{len(data)} bytes, but shape {list(shape)} of {dtype.name} takes {expected}",
         )
-    raw = np.frombuffer(tensor.data, dtype=np.uint8 if dtype == np.bool_ else dtype)
+    raw = np.frombuffer(data, dtype=np.uint8 if dtype == np.bool_ else dtype)
     if dtype == np.bool_:
         if raw.size and raw.max() > 1:
             raise InvalidFieldError("data", f"a bool is {raw.max()}; each must be 0 or 1")
