@@ -122,7 +122,8 @@ def _draw_evaluations(axes: Axes, folder: RunFolder) -> None:
     axes.errorbar(
         steps,
         mean,
-        yerr=spread,
+        # A bar beyond the best or worst return would show returns that nobody got.
+        yerr=(np.minimum(spread, mean - low), np.minimum(spread, high - mean)),
         color=_GREEDY,
         linewidth=1.2,
         elinewidth=2.4,

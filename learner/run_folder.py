@@ -18,7 +18,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import os
 import platform
 import re
@@ -187,6 +186,8 @@ def _provenance(command: Sequence[str], started: dt.datetime) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str | None]:
+    import importlib.metadata
+
     found: dict[str, str | None] = {}
     for library in _LIBRARIES:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import sys
 from typing import TYPE_CHECKING
 
@@ -41,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb in VERBS:
         return _run(verb, arguments[1:])
     if first == "--version":
+        import importlib.metadata
+
         print(f"wiserl {importlib.metadata.version('wiserl')}")
         return 0
     if first in {"-h", "--help"}:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from common import logging
@@ -48,7 +49,9 @@ class CommandLine:
     def __init__(
         self, verb: str, arguments: Sequence[str], *, local: bool, description: str
     ) -> None:
-        logging.configure(process=verb)
+        # A learner alone is watched by its log, a run on a terminal by its progress.
+        level = None if verb == "learner" or os.environ.get(logging.LEVEL_VARIABLE) else "warning"
+        logging.configure(process=verb, level=level)
         self._command = ["wiserl", verb, *arguments]
         self._description = description
         self.algorithm = arguments[0] if arguments and not arguments[0].startswith("-") else ""

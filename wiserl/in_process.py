@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
-from sampler.inline_pool import InlinePool
-
 from common.errors import WiseRLError
 from common.statuses import Code
 from learner.front.interface import DrainingError
 from learner.front.refusals import Refusal
 from sampler.core import SamplerCore
+from sampler.inline_pool import InlinePool
 from sampler.refusals import Refused
 
 if TYPE_CHECKING:
@@ -72,8 +71,7 @@ class InProcessFront:
             found = ready(self._coordinator)
             if found is not None:
                 return found
-            worked = [sampler.turn(self._now) for sampler in self._samplers]
-            idle = 0 if any(worked) else idle + 1
+            idle = 0 if self._turn() else idle + 1
             if idle:
                 self._pass_time(idle)
 
@@ -82,6 +80,16 @@ class InProcessFront:
         for sampler in self._samplers:
             sampler.close()
         self._samplers = []
+
+    def _turn(self) -> bool:
+        """Lets every sampler do something; False where none had anything to do."""
+        try:
+            return sum(sampler.turn(self._now) for sampler in self._samplers) > 0
+        except Refusal:
+            # A signal may have drained the coordinator in the middle of a turn.
+            if self._coordinator.draining:
+                return True
+            raise
 
     def _build(self) -> None:
         for number in range(len(self._samplers), self._count):

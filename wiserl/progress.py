@@ -107,7 +107,7 @@ def _described(steps: int, total: int, version: int, metrics: dict[str, float]) 
     rate = metrics.get("time/fps")
     if rate:
         parts.append(f"{rate:,.0f} steps/s")
-    for name, label in (("rollout/ep_rew_mean_20", "last 20"), ("rollout/ep_rew_mean", "100")):
+    for name, label in (("rollout/ep_rew_mean_20", "last 20"), ("rollout/ep_rew_mean", "last 100")):
         if name in metrics:
             parts.append(f"{label}: {metrics[name]:.1f}")
     parts.append(f"policy {version}")

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+import wiserl
+from common.errors import InvalidFieldError, WiseRLError
+from learner.observer import Observer
+from learner.outcome import Status
+
+SMALL = {
+    "env": "CartPole-v1",
+    "total_steps": 700,
+    "n_envs": 6,
+    "n_steps": 32,
+    "eval_points": 2,
+    "eval_episodes": 3,
+    "final_eval_episodes": 4,
+    "samplers": 2,
+    "workers": 2,
+    "in_process": True,
+    "threads": 1,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WISERL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def without_time(found):
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in found]
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    return wiserl.train("ppo", runs=tmp_path_factory.mktemp("runs"), seed=3, **SMALL)
+
+
+def test_a_run_is_finished_exactly_on_its_budget(outcome):
+    assert outcome.status == Status.FINISHED
+    assert outcome.environment_steps == 700
+    assert outcome.first_update_seconds < outcome.seconds
+
+
+def test_the_folder_holds_the_whole_record(outcome):
+    names = {path.name.split(".out.")[0] for path in outcome.folder.iterdir()}
+    assert names == {
+        "checkpoints",
+        "config.yaml",
+        "curve.png",
+        "episodes.csv",
+        "evaluations.csv",
+        "events",
+        "metrics.csv",
+        "policy.json",
+        "policy.onnx",
+        "provenance.json",
+        "result.json",
+    }
+
+
+def test_metrics_follow_the_rounds(outcome):
+    found = rows(outcome.folder / "metrics.csv")
+    assert [row["round"] for row in found] == [str(i + 1) for i in range(len(found))]
+    assert found[-1]["global_step"] == "700"
+    for name in ("rollout/ep_rew_mean", "train/loss", "time/fps"):
+        assert float(found[-1][name])
+
+
+def test_evaluations_stand_in_the_order_of_versions_the_final_one_last(outcome):
+    found = rows(outcome.folder / "evaluations.csv")
+    assert [(row["final"], row["episodes"]) for row in found] == [
+        ("0", "3"),
+        ("0", "3"),
+        ("1", "4"),
+    ]
+    assert found[0]["global_step"] == "0"
+    assert int(found[1]["global_step"]) >= 350
+    assert found[2]["global_step"] == "700"
+    assert int(found[2]["version"]) == len(rows(outcome.folder / "metrics.csv")) + 1
+
+
+def test_the_result_says_how_it_ended(outcome):
+    result = json.loads((outcome.folder / "result.json").read_text())
+    assert result["status"] == "finished"
+    assert result["environment_steps"] == 700
+    assert result["final_evaluation"]["return_mean"] == sum(outcome.final.returns) / 4
+    assert result["final_evaluation"]["seeds"] == [1_000_000 + i for i in range(4)]
+
+
+def test_the_same_seed_gives_the_same_record_and_another_seed_another(outcome, tmp_path):
+    again = wiserl.train("ppo", runs=tmp_path, seed=3, **SMALL)
+    for name in ("episodes.csv", "evaluations.csv", "policy.onnx"):
+        assert (again.folder / name).read_bytes() == (outcome.folder / name).read_bytes()
+    first, second = (rows(one.folder / "metrics.csv") for one in (outcome, again))
+    assert without_time(first) == without_time(second)
+    other = wiserl.train("ppo", runs=tmp_path, seed=4, **SMALL)
+    assert (other.folder / "episodes.csv").read_bytes() != (
+        outcome.folder / "episodes.csv"
+    ).read_bytes()
+
+
+def test_the_settings_of_a_run_make_it_again(outcome, tmp_path):
+    settings = yaml.safe_load((outcome.folder / "config.yaml").read_text())
+    assert settings["local"]["envs_per_worker"] == 2
+    assert settings["hyperparameters"]["n_steps"] == 32
+    again = wiserl.train(
+        "ppo", env="CartPole-v1", runs=tmp_path, config=outcome.folder / "config.yaml"
+    )
+    assert (again.folder / "policy.onnx").read_bytes() == (
+        outcome.folder / "policy.onnx"
+    ).read_bytes()
+    assert (again.folder / "config.yaml").read_bytes() == (
+        outcome.folder / "config.yaml"
+    ).read_bytes()
+
+
+def test_the_saved_policy_acts_and_plays_as_the_run_said(outcome):
+    agent = wiserl.load(outcome.folder)
+    assert agent.act([0.0, 0.0, 0.1, 0.5]) in {0, 1}
+    with pytest.raises(InvalidFieldError, match="trained for"):
+        agent.act([0.0, 0.0])
+    program = (
+        "import sys\n"
+        "class NoTorch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        assert name.partition('.')[0] != 'torch', 'torch is imported'\n"
+        "sys.meta_path.insert(0, NoTorch())\n"
+        "from wiserl.cli import main\n"
+        f"sys.exit(main(['eval', {str(outcome.folder)!r}, '--episodes', '4', '--json']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["returns"] == list(outcome.final.returns)
+
+
+def test_an_observer_is_told_everything_in_order(tmp_path):
+    class Recorder(Observer):
+        def __init__(self):
+            self.calls = []
+
+        def began(self, version):
+            self.calls.append(("began", version))
+
+        def trained(self, environment_steps, version, metrics):
+            self.calls.append(("trained", environment_steps, version, metrics["time/fps"] > 0))
+
+        def evaluated(self, evaluation):
+            self.calls.append(("evaluated", evaluation.version, evaluation.final))
+
+    recorder = Recorder()
+    settings = SMALL | {"total_steps": 300, "eval_points": 1}
+    wiserl.train("ppo", runs=tmp_path, observer=recorder, **settings)
+    assert recorder.calls[0] == ("began", 1)
+    trained = [call for call in recorder.calls if call[0] == "trained"]
+    assert [call[2] for call in trained] == [2, 3]
+    assert trained[-1][1:] == (300, 3, True)
+    evaluated = [call for call in recorder.calls if call[0] == "evaluated"]
+    assert evaluated == [("evaluated", 1, False), ("evaluated", 3, True)]
+
+
+def test_a_class_of_the_users_own_trains(tmp_path, monkeypatch):
+    (tmp_path / "my_algorithm.py").write_text(
+        "from learner.algorithms.ppo import PPO\n\n\nclass Mine(PPO):\n    name = 'mine'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = SMALL | {"total_steps": 192}
+    found = wiserl.train("my_algorithm:Mine", runs=tmp_path / "runs", **settings)
+    assert found.status == Status.FINISHED
+    assert found.folder.parts[-2] == "my_algorithm-Mine"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"learning_rat": 1}, InvalidFieldError, "no setting learning_rat; did you mean learning_"),
+        ({"total_steps": 0}, InvalidFieldError, "total_steps: 0 is below 1"),
+        ({"env": "Nothing-v0"}, WiseRLError, "Nothing"),
+        ({"device": "quantum"}, InvalidFieldError, "device: 'quantum' is none"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        wiserl.train("ppo", runs=tmp_path / "runs", **(SMALL | changes))
+
+
+def test_a_run_without_settings_leaves_no_folder(tmp_path):
+    with pytest.raises(InvalidFieldError):
+        wiserl.train("ppo", runs=tmp_path / "runs", **(SMALL | {"learning_rat": 1}))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_error_of_the_environment_is_in_the_result(tmp_path, monkeypatch):
+    (tmp_path / "my_environment.py").write_text(
+        "import gymnasium\n\n\n"
+        "class Broken(gymnasium.Wrapper):\n"
+        "    def step(self, action):\n"
+        "        raise RuntimeError('the wheel came off')\n\n\n"
+        "def make():\n"
+        "    return Broken(gymnasium.make('CartPole-v1'))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = SMALL | {"env": "my_environment:make"}
+    with pytest.raises(RuntimeError, match="the wheel came off"):
+        wiserl.train("ppo", runs=tmp_path / "runs", **settings)
+    (path,) = (tmp_path / "runs").glob("*/*/*/result.json")
+    result = json.loads(path.read_text())
+    assert (result["status"], result["error"]) == ("failed", "RuntimeError: the wheel came off")
