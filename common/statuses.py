@@ -63,9 +63,10 @@ class Status:
     retry_seconds: float | None = None
 
     def __str__(self) -> str:
-        """One line for people: code, reason, message, fields."""
+        """One line for people: code, reason, message, and the fields that it does not name."""
         label = f"{self.code.name} {self.reason}".strip()
-        fields = "".join(f"; {v.field}: {v.description}" for v in self.violations)
+        said = [f"{violation.field}: {violation.description}" for violation in self.violations]
+        fields = "".join(f"; {text}" for text in said if text not in self.message)
         return f"{label}: {self.message}{fields}"
 
 

@@ -125,7 +125,8 @@ class LearnerClient:
     async def get_run(self) -> learner_pb2.GetRunResponse:
         """What run there is; its limits hold for the calls that follow."""
         payload = learner_pb2.GetRunRequest().SerializeToString()
-        run = await self._never_refused(self._get_run, lambda: payload, _GET_RUN_SECONDS)
+        seconds = min(_GET_RUN_SECONDS, self._connect_timeout_seconds or _GET_RUN_SECONDS)
+        run = await self._never_refused(self._get_run, lambda: payload, seconds)
         self._limits = run.limits
         if run.limits.max_message_bytes > self._receives_bytes:
             # A channel's limits are fixed when it is opened.

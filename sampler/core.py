@@ -16,7 +16,7 @@ from protos.wiserl.v1 import learner_pb2
 from sampler.assignments import Assignments
 from sampler.collecting import Layout
 from sampler.exits import ExitCode, SamplerStopError
-from sampler.outbox import Outbox, Rolled
+from sampler.outbox import Outbox, Rolled, slots_per_push
 from sampler.policies import Policies
 from sampler.pool import EpisodesEvaluated, PoolFailed, SegmentRolled, WorkerLost
 from sampler.refusals import LIMIT, WITHIN_SECONDS, RefusalCount, Refused
@@ -57,7 +57,7 @@ class SamplerCore:
         self._logger = Logger()
         self._run_id = ""
         self._wait_milliseconds = 0
-        self._slots = pool.slots
+        self._slots_per_push = slots_per_push(pool)
         self._worklist = Worklist(Layout(pool.workers, pool.slots))
         self._assignments = Assignments(pool)
         self._policies = Policies(pool)
@@ -90,7 +90,7 @@ class SamplerCore:
             name=self._name,
             spec=specs.to_proto(self._pool.spec),
             slots=self._pool.slots,
-            max_slots_per_push=self._pool.slots_per_worker,
+            max_slots_per_push=self._slots_per_push,
             previous_index=self.index,
         )
 
@@ -100,7 +100,11 @@ class SamplerCore:
         Raises:
             InvalidFieldError: The signature cannot be one.
         """
-        self._outbox.reset(signature.from_proto(response.signature), response.last_sequence)
+        self._outbox.reset(
+            signature.from_proto(response.signature),
+            slots_per_push=self._slots_per_push,
+            last_sequence=response.last_sequence,
+        )
         self._pool.configure(response)
         self._assignments.reset()
         self._policies.reset()
@@ -168,12 +172,6 @@ class SamplerCore:
                         play, event.episodes, run_id=self._run_id, sampler_id=self._sampler_id
                     )
             case WorkerLost():
-                self._logger.warning(
-                    "worker_lost",
-                    worker=event.worker,
-                    reason=event.reason,
-                    rows_dropped=event.rows_dropped,
-                )
                 self._assignments.lost(event.tasks)
             case PoolFailed():
                 self.failure = SamplerStopError(ExitCode.WORKERS_FAILED, event.reason)
@@ -231,7 +229,7 @@ class SamplerCore:
         self._reports.drop(over)
 
     def _deal(self) -> None:
-        if self._outbox.fragments < _BACKLOG_LAPS * self._slots:
+        if self._outbox.fragments < _BACKLOG_LAPS * self._pool.slots:
             self._assignments.deal_rolls(self._worklist.to_roll(self._policies.version))
         play = self._worklist.to_play()
         if play is not None and self._policies.can_evaluate(play.version):

@@ -35,20 +35,17 @@ _PR_SET_PDEATHSIG = 1
 _STOP_SECONDS = 1.0
 
 
-def greeting(config: PoolConfig, *, die_with_parent_thread: bool) -> Letter:
-    """The first message for a nursery: what its workers will be."""
+def configuration(config: PoolConfig) -> Letter:
+    """What a nursery is told once it is there: what its workers will be."""
     fields = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(config)
         if not field.name.endswith("environment")
     }
-    header = {
-        "config": fields,
-        "sys_path": sys.path,
-        "die_with_parent_thread": die_with_parent_thread,
-    }
     environments = (config.environment, config.evaluation_environment)
-    return Letter(header, [one.SerializeToString(deterministic=True) for one in environments])
+    return Letter(
+        {"config": fields}, [one.SerializeToString(deterministic=True) for one in environments]
+    )
 
 
 def _config(message: Message) -> PoolConfig:
@@ -212,11 +209,16 @@ def _kill(pid: int, number: int) -> None:
         return
 
 
-def _warm_up(config: PoolConfig) -> None:
-    """Imports what every worker will, so that forks share it; workers report failures."""
-    import gymnasium
+def _warm_up() -> None:
+    """Imports what every worker will, so that forks share it."""
+    import gymnasium  # noqa: F401
 
     import sampler.worker  # noqa: F401
+
+
+def _warm_up_for(config: PoolConfig) -> None:
+    """Imports the environments that there will be; workers report failures."""
+    import gymnasium
 
     for reference in (config.environment, config.evaluation_environment):
         spec = gymnasium.registry.get(reference.id)
@@ -229,7 +231,7 @@ def _warm_up(config: PoolConfig) -> None:
 
 
 def main() -> None:
-    """The process: first signals and the parent's death, then the imports, then the service."""
+    """The process: signals, the parent's death, imports, then the configuration and the service."""
     parent = os.getppid()
     _ignore_signals()
     control = Mailbox(socket.socket(fileno=int(sys.argv[1])))
@@ -241,8 +243,12 @@ def main() -> None:
         if os.getppid() != parent:
             return
     sys.path[:] = message.header["sys_path"]
+    _warm_up()
+    message = control.receive()
+    if message is None:
+        return
     config = _config(message)
-    _warm_up(config)
+    _warm_up_for(config)
     gc.collect()
     # What is here is never garbage; collecting would only touch, and so copy, shared pages.
     gc.freeze()

@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 from common.logging import Logger
+from common.spaces import leaves
 from protos.wiserl.v1 import learner_pb2
-from sampler.splitting import split
+from sampler.repacking import join, split
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from common.signature import Signature
     from protos.wiserl.v1 import trajectory_pb2
+    from sampler.pool import Pool
+
+
+_SMALL_BYTES = 2**20
+"""Pushes of up to so many bytes take about as long as an empty one: what waits is put together."""
+
+
+_SMALL_ROW_BYTES = 1024
+
+
+def slots_per_push(pool: Pool) -> int:
+    """For how many slots in one push the learner is to set memory aside.
+
+    Those of one worker, since they come together; where observations are small, those of all
+    workers, since small pushes that wait are put together.
+    """
+    row_bytes = sum(
+        math.prod(leaf.shape) * leaf.dtype.itemsize * len(group.agents)
+        for group in pool.spec.groups
+        for leaf in leaves(group.observation).values()
+    )
+    return pool.slots if row_bytes <= _SMALL_ROW_BYTES else pool.slots_per_worker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +58,15 @@ class Rolled:
         """T x B."""
         return self.batch.rows * len(self.batch.slots)
 
+    def fits(self, other: Rolled) -> bool:
+        """Whether both may be one batch."""
+        return (
+            self.grant_id == other.grant_id
+            and self.batch.version == other.batch.version
+            and self.batch.rows == other.batch.rows
+            and not set(self.slots) & set(other.slots)
+        )
+
 
 class Outbox:
     """Batches to push. It is bounded by whoever fills it, by `fragments`.
@@ -47,21 +80,26 @@ class Outbox:
         self.sequence = 0
         self.rows_dropped = 0
         self._signature: Signature | None = None
-        self._slots_per_push: int | None = None
+        self._slots_per_push = 0
         self._queue: collections.deque[Rolled] = collections.deque()
         self._current: tuple[Rolled, learner_pb2.PushTrajectoriesRequest] | None = None
 
-    def reset(self, signature: Signature, last_sequence: int) -> None:
+    def reset(self, signature: Signature, *, slots_per_push: int, last_sequence: int) -> None:
         """Begins a registration without anything to push.
 
         A sequence that was used and that the learner does not have is a push that was lost;
         counting on from it leaves the gap by which the learner knows.
+
+        Args:
+            signature: Of the registration.
+            slots_per_push: The most slots that one push may have.
+            last_sequence: The last one that the learner has.
         """
         self._queue.clear()
         self._current = None
         self.rows_dropped = 0
         self._signature = signature
-        self._slots_per_push = None
+        self._slots_per_push = slots_per_push
         self.sequence = max(self.sequence, last_sequence)
 
     @property
@@ -75,16 +113,15 @@ class Outbox:
         self._queue.extend(self._parts(rolled))
 
     def _parts(self, rolled: Rolled) -> list[Rolled]:
-        at_most = self._slots_per_push
-        if at_most is None or len(rolled.batch.slots) <= at_most or self._signature is None:
+        if self._signature is None or len(rolled.batch.slots) <= self._slots_per_push:
             return [rolled]
-        parts = split(rolled.batch, self._signature, at_most)
+        parts = split(rolled.batch, self._signature, self._slots_per_push)
         return [Rolled(rolled.grant_id, part) for part in parts]
 
     def next(self, run_id: str, sampler_id: str) -> learner_pb2.PushTrajectoriesRequest | None:
         """The push in flight, the same object until it is answered; else the next, if any."""
         if self._current is None and self._queue:
-            rolled = self._queue.popleft()
+            rolled = self._first()
             self.sequence += 1
             request = learner_pb2.PushTrajectoriesRequest(
                 run_id=run_id,
@@ -96,6 +133,21 @@ class Outbox:
             request.batch.CopyFrom(rolled.batch)
             self._current = rolled, request
         return self._current[1] if self._current else None
+
+    def _first(self) -> Rolled:
+        """Takes out the first batch, put together with those behind it that may go with it."""
+        first = self._queue.popleft()
+        taken = [first]
+        slots, size = len(first.slots), first.batch.ByteSize()
+        while self._queue and all(self._queue[0].fits(rolled) for rolled in taken):
+            slots += len(self._queue[0].slots)
+            size += self._queue[0].batch.ByteSize()
+            if slots > self._slots_per_push or size > _SMALL_BYTES:
+                break
+            taken.append(self._queue.popleft())
+        if len(taken) == 1 or self._signature is None:
+            return first
+        return Rolled(first.grant_id, join([rolled.batch for rolled in taken], self._signature))
 
     def answered(self, *, sent: bool = True) -> Rolled:
         """Takes out the push in flight, whose final answer has come.

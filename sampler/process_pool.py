@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-import sys
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -19,8 +17,9 @@ from common.logging import Logger
 from protos.wiserl.v1 import environment_pb2, learner_pb2
 from sampler.hands import Hand, Phase
 from sampler.losses import MAX_LOSSES, PERIOD_SECONDS, LossLimit
-from sampler.mailbox import Letter, Mailbox, socket_pair
-from sampler.nursery import greeting
+from sampler.mailbox import Letter
+from sampler.nursery import configuration
+from sampler.nursery_process import start_nursery
 from sampler.orders import Orders
 from sampler.pool import (
     EpisodesEvaluated,
@@ -37,18 +36,11 @@ if TYPE_CHECKING:
 
     from common.specs import EnvironmentSpec
     from sampler.mailbox import Message
+    from sampler.nursery_process import NurseryProcess
     from sampler.pool import PoolConfig, PoolEvent, Task
 
 _FLUSH_SECONDS = 0.02
 _STOP_SECONDS = 3.0
-
-# One thread for each worker: W of them share the machine.
-_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "ORT_DISABLE_TELEMETRY": "1",
-}
 
 _logger = Logger()
 
@@ -58,13 +50,14 @@ class ProcessPool:
 
     Args:
         config: What it is made of.
+        nursery: One that was started ahead and serves no pool yet; None starts one.
 
     Raises:
         PoolError: The environment is none that this sampler builds, or failed; the text holds its
             traceback.
     """
 
-    def __init__(self, config: PoolConfig) -> None:
+    def __init__(self, config: PoolConfig, nursery: NurseryProcess | None = None) -> None:
         self.workers = config.workers
         self.slots_per_worker = config.envs_per_worker
         self.slots = config.workers * config.envs_per_worker
@@ -82,7 +75,9 @@ class ProcessPool:
         self._dropped = self._restarts = self._generation = 0
         self._past = learner_pb2.SamplerProgress()
         self._poll = select.epoll()
-        self._control, self._process = _start_nursery(config)
+        nursery = nursery or start_nursery()
+        self._control, self._process = nursery.control, nursery.process
+        self._control.send(configuration(config))
         self._poll.register(self._control.fileno(), select.EPOLLIN)
         self._hands = [self._spawn(worker) for worker in range(config.workers)]
         self.spec = self._first_spec()
@@ -359,26 +354,6 @@ class ProcessPool:
         self._failed = True
         _logger.error("pool_failed", reason=reason)
         self._events.append(PoolFailed(reason))
-
-
-def _start_nursery(config: PoolConfig) -> tuple[Mailbox, subprocess.Popen[bytes]]:
-    ours, theirs = socket_pair()
-    process = subprocess.Popen(  # noqa: S603 - this very interpreter
-        [sys.executable, "-m", "sampler.nursery", str(theirs.fileno())],
-        pass_fds=[theirs.fileno()],
-        env={**os.environ, **_ENVIRONMENT},
-        stdin=subprocess.DEVNULL,
-        # An environment may write whatever it likes; its warnings on stderr are for people.
-        stdout=subprocess.DEVNULL,
-        process_group=0,
-    )
-    theirs.close()
-    control = Mailbox(ours)
-    # A parent-death signal comes when the thread ends that forked: sure to outlive the pool is only
-    # the main one. Without the signal, the nursery ends when its socket does.
-    main_thread = threading.current_thread() is threading.main_thread()
-    control.send(greeting(config, die_with_parent_thread=main_thread))
-    return control, process
 
 
 def _add(progress: learner_pb2.SamplerProgress, hand: Hand) -> None:

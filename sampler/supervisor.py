@@ -1,4 +1,4 @@
-"""The sampler's main process: finds the run, has the environments built, registers, works, stops.
+"""The sampler's main process, to which its workers belong.
 
 It keeps nothing that matters: it may be killed at any time.
 """
@@ -6,179 +6,20 @@ It keeps nothing that matters: it may be killed at any time.
 from __future__ import annotations
 
 import asyncio
-import os
-import random
-import secrets
-import signal
-import time
 from typing import TYPE_CHECKING
 
 from common import allocator, logging
-from common.errors import WiseRLError
-from sampler.client import LearnerClient, RunChangedError, UnknownSamplerError
-from sampler.core import PROTOCOL_VERSION, SamplerCore
-from sampler.exits import ExitCode, SamplerStopError
-from sampler.pool import PoolConfig, PoolError
-from sampler.retries import Backoff
-from sampler.session import Session
+from sampler.exits import SamplerStopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from protos.wiserl.v1 import learner_pb2
     from sampler.options import SamplerOptions
-    from sampler.pool import Pool
+    from sampler.pool import Pool, PoolConfig
 
     MakePool = Callable[[PoolConfig], Pool]
 
-_SETTLED_SECONDS = 10.0
-"""A session that lasted so long was a good one: the next start is not held back."""
-
 _logger = logging.Logger()
-
-
-class Supervisor:
-    """One sampler.
-
-    Args:
-        options: Its flags.
-        make_pool: Builds the environments.
-    """
-
-    def __init__(self, options: SamplerOptions, make_pool: MakePool) -> None:
-        self._options = options
-        self._make_pool = make_pool
-        self._sampler_id = secrets.token_hex(8)
-        self._draw = random.Random()  # noqa: S311 - pauses are no secret
-        self._backoff = Backoff(self._draw)
-        self._built: tuple[PoolConfig, Pool, SamplerCore] | None = None
-        self._session: Session | None = None
-        self._signal: int | None = None
-        self._began = time.monotonic()
-
-    async def run(self) -> int:
-        """Runs until the run is over or a signal comes; answers the exit code.
-
-        Raises:
-            SamplerStopError: The sampler cannot go on.
-        """
-        loop = asyncio.get_running_loop()
-        self._client = LearnerClient(
-            self._options.learner,
-            connect_timeout_seconds=self._options.connect_timeout_seconds,
-            draw=self._draw,
-        )
-        self._life = loop.create_task(self._live())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal, number)
-        try:
-            await self._life
-        except asyncio.CancelledError:
-            if self._signal is None:
-                raise
-        finally:
-            self._close_pool()
-            await self._client.close()
-        return ExitCode.FINISHED if self._signal is None else 128 + self._signal
-
-    def _on_signal(self, number: int) -> None:
-        """Drains on the first signal, leaves at once on the second."""
-        if self._signal is not None:
-            os._exit(128 + number)
-        self._signal = number
-        _logger.info("draining", signal=signal.Signals(number).name)
-        if self._session is not None:
-            self._session.drain()
-        else:
-            self._life.cancel()
-
-    async def _live(self) -> None:
-        """Serves run after run until one is over, or this sampler was told to stop."""
-        while self._signal is None:
-            run = await self._client.get_run()
-            if run.protocol_version != PROTOCOL_VERSION:
-                raise SamplerStopError(
-                    ExitCode.REFUSED,
-                    f"the learner speaks protocol version {run.protocol_version}, this sampler "
-                    f"{PROTOCOL_VERSION}; install the same version of both",
-                )
-            try:
-                await self._serve(run)
-            except RunChangedError as change:
-                _logger.info("run_changed", message=str(change))
-                await self._pause()
-            else:
-                return
-
-    async def _serve(self, run: learner_pb2.GetRunResponse) -> None:
-        """Registers and works, as often as the learner forgets who we are; until all is over."""
-        pool, core = self._build(run)
-        while self._signal is None:
-            response = await self._client.register(core.register_request(run))
-            try:
-                core.on_registered(response)
-            except WiseRLError as error:
-                raise SamplerStopError(ExitCode.REFUSED, str(error)) from error
-            _logger.info("registered", run_id=run.run_id, index=core.index, slots=pool.slots)
-            self._began = time.monotonic()
-            try:
-                await self._work(pool, core)
-            except UnknownSamplerError as forgotten:
-                _logger.info("registering_again", message=str(forgotten))
-                await self._pause()
-            else:
-                return
-
-    async def _pause(self) -> None:
-        """Between two starts: short after a good session, longer where they follow fast."""
-        if time.monotonic() - self._began > _SETTLED_SECONDS:
-            self._backoff = Backoff(self._draw)
-        if self._signal is None:
-            await asyncio.sleep(self._backoff.pause())
-
-    async def _work(self, pool: Pool, core: SamplerCore) -> None:
-        """A session, and the farewell after it, which frees what this sampler held at once."""
-        self._session = Session(core, pool, self._client)
-        try:
-            await self._session.run()
-        except SamplerStopError as stop:
-            if stop.exit_code != ExitCode.UNREACHABLE:
-                await self._leave(core)
-            raise
-        finally:
-            self._session = None
-        await self._leave(core)
-
-    async def _leave(self, core: SamplerCore) -> None:
-        await self._client.leave(core.pull_request(time.monotonic(), leaving=True))
-
-    def _build(self, run: learner_pb2.GetRunResponse) -> tuple[Pool, SamplerCore]:
-        """The environments of a run: those at hand where they are the same."""
-        options = self._options
-        config = PoolConfig(
-            environment=run.training_environment,
-            evaluation_environment=run.evaluation_environment,
-            workers=options.workers,
-            envs_per_worker=options.envs_per_worker,
-            vectorization=options.vectorization,
-            step_timeout_seconds=options.step_timeout_seconds,
-            allowed_modules=options.allow_module,
-        )
-        if self._built is not None and self._built[0] == config:
-            return self._built[1:]
-        self._close_pool()
-        try:
-            pool = self._make_pool(config)
-        except PoolError as error:
-            raise SamplerStopError(ExitCode.ENVIRONMENT, str(error)) from error
-        core = SamplerCore(pool, name=options.name, sampler_id=self._sampler_id)
-        self._built = config, pool, core
-        return pool, core
-
-    def _close_pool(self) -> None:
-        if self._built is not None:
-            self._built[1].close()
-            self._built = None
 
 
 def run(options: SamplerOptions, make_pool: MakePool | None = None) -> int:
@@ -190,13 +31,27 @@ def run(options: SamplerOptions, make_pool: MakePool | None = None) -> int:
     """
     logging.configure(process="sampler", sampler=options.name)
     allocator.keep_large_buffers()
-    if make_pool is None:
-        from sampler.process_pool import ProcessPool
+    make_pool = make_pool or _worker_processes()
+    # Imports gRPC, while the nursery imports what the workers need.
+    from sampler.lifetime import Lifetime
 
-        make_pool = ProcessPool
     try:
-        return asyncio.run(Supervisor(options, make_pool).run())
+        return asyncio.run(Lifetime(options, make_pool).run())
     except SamplerStopError as stop:
         # No traceback: it ended as the contract or its user wants.
         _logger.error("sampler_stopped", exit_code=int(stop.exit_code), reason=str(stop))  # noqa: TRY400
         return stop.exit_code
+
+
+def _worker_processes() -> MakePool:
+    """Builds pools of worker processes; the nursery of the first one is started right now."""
+    from sampler.nursery_process import start_nursery
+
+    ahead = [start_nursery()]
+
+    def make_pool(config: PoolConfig) -> Pool:
+        from sampler.process_pool import ProcessPool
+
+        return ProcessPool(config, ahead.pop() if ahead else None)
+
+    return make_pool

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from common import tensors
 from common.signature import ColumnKey, ColumnSpec, Extent, Role, Signature
 from protos.wiserl.v1 import trajectory_pb2
-from sampler.splitting import split
+from sampler.repacking import join, split
 
 FLOAT = np.dtype("float32")
 SIGNATURE = Signature(
@@ -72,6 +72,7 @@ def test_parts_say_what_the_batch_said(slots, at_most, data):
     assert all(1 <= len(part.slots) <= at_most for part in parts)
     assert [s.slot for part in parts for s in part.slots] == [s.slot for s in batch.slots]
     assert read(parts) == read([batch])
+    assert read([join(parts, SIGNATURE)]) == read([batch])
 
 
 def test_a_part_without_final_observations_has_none():
