@@ -143,7 +143,7 @@ def checkout(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("command", sorted(ALONE))
 def test_a_command_runs(command, checkout, tmp_path):
     folder = ROOT if command.startswith("scripts/") else checkout
@@ -164,6 +164,23 @@ def test_a_command_runs(command, checkout, tmp_path):
         assert len(list(tmp_path.glob("CartPole-v1/ppo/*/curve.png"))) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_documented_python_runs(tmp_path):
+    blocks = [
+        block
+        for page in PAGES
+        for block in re.findall(
+            r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL
+        )
+    ]
+    assert blocks
+    for block in blocks:
+        subprocess.run(
+            [sys.executable, "-c", block], cwd=tmp_path, env=environment(), check=True, timeout=280
+        )
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -172,7 +189,7 @@ def free_port() -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("command", sorted(BESIDE_A_LEARNER))
 def test_a_command_runs_beside_a_learner(command, checkout, tmp_path):
     port = str(free_port())

@@ -18,10 +18,14 @@ MEBIBYTE = 1 << 20
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
-    """What git knows of the sources: an installation builds in the folder that it installs from."""
+    """The sources without what git ignores: an installation builds where it installs from."""
     folder = tmp_path_factory.mktemp("source")
     listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     for name in listed.splitlines():
         if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/images/")):
@@ -66,13 +70,13 @@ def test_the_sampler_needs_no_torch(alone, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_what_is_installed_is_whole_and_small(alone, tmp_path):
+def test_what_is_installed_is_whole_and_small(alone, source, tmp_path):
     code = "import pathlib, protos; print(pathlib.Path(protos.__file__).parent.parent)"
     packages = Path(run(alone, "python", "-c", code, cwd=tmp_path).stdout.strip())
     assert packages.is_relative_to(alone)
     for folder in ("common", "sampler", "learner", "wiserl", "protos"):
-        sources = {path for path in (ROOT / folder).rglob("*") if _ships(path)}
-        missing = {path for path in sources if not (packages / path.relative_to(ROOT)).exists()}
+        sources = {path for path in (source / folder).rglob("*") if _ships(path)}
+        missing = {path for path in sources if not (packages / path.relative_to(source)).exists()}
         assert missing == set()
     assert not (packages / "tests").exists()
     tools = ("pip", "setuptools", "pkg_resources")
