@@ -48,6 +48,7 @@ class Job:
         config: The run's settings.
         algorithm: The class.
         hyperparameters: An instance of its `Config`.
+        device: Where it computes, as `device_of` gives it.
         folder: Where the record goes.
         graphs: The cache of exported graphs; None for no cache.
         failure: Says why the front was drained, where that was no wish but an error.
@@ -56,6 +57,7 @@ class Job:
     config: RunConfig
     algorithm: type[OnPolicyAlgorithm[Any]]
     hyperparameters: Any
+    device: torch.device
     folder: RunFolder
     graphs: Path | None
     failure: Callable[[], str | None] = lambda: None
@@ -76,7 +78,6 @@ def train(job: Job, front: Front, observer: Observer | None = None) -> Outcome:
 
     Raises:
         UnsupportedSpaceError: The algorithm cannot learn in the environment.
-        InvalidFieldError: A device that is not there.
     """
     torch.set_num_threads(job.config.threads or 1)
     training = _Training(job, front, observer or Observer())
@@ -97,7 +98,6 @@ class _Training:
         self._config = job.config
         self._front = front
         self._observer = observer
-        self._device = _device(job.config.device)
         self._metrics = Metrics(job.folder)
         self._plan = EvaluationPlan(job.config)
         self._checkpoints = Checkpoints(job.folder.checkpoints, kept=job.config.checkpoints_kept)
@@ -141,7 +141,7 @@ class _Training:
         spec = self._front.wait(lambda coordinator: coordinator.spec)
         try:
             algorithm = self._job.algorithm(
-                spec, self._job.hyperparameters, device=self._device, seed=self._config.seed
+                spec, self._job.hyperparameters, device=self._job.device, seed=self._config.seed
             )
         except UnsupportedSpaceError as error:
             with self._front.locked() as coordinator:
@@ -276,7 +276,12 @@ def _slots(coordinator: Coordinator) -> int | None:
     return coordinator.slots if coordinator.samplers >= expected else None
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device of a setting: `cpu`, `cuda`, `cuda:N`, or `auto` for CUDA where there is any.
+
+    Raises:
+        InvalidFieldError: There is no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -152,7 +152,9 @@ def launched(order: Order, launch: Callable[[], Outcome]) -> int:
     if outcome.status == Status.FAILED:
         raise WiseRLError(f"{outcome.error} (the record is in {outcome.folder})")
     print("\n".join(described(outcome)))
-    return 0 if outcome.signal is None else 128 + outcome.signal
+    if outcome.status == Status.STOPPED and outcome.signal is not None:
+        return 128 + outcome.signal
+    return 0
 
 
 def described(outcome: Outcome) -> list[str]:

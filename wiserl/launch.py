@@ -69,8 +69,10 @@ def train_locally(order: Order, local: LocalConfig) -> Outcome:
     """
     with _Launch(order, expect_samplers=local.samplers) as launch:
         if local.in_process:
-            return launch.train_in_process(local)
-        return launch.train_with_children(local)
+            outcome = launch.train_in_process(local)
+        else:
+            outcome = launch.train_with_children(local)
+    return _drawn(outcome)
 
 
 def serve(
@@ -82,7 +84,8 @@ def serve(
         WiseRLError: Anything that a person has to mend.
     """
     with _Launch(order, expect_samplers=expect_samplers) as launch:
-        return launch.serve(address, insecure=insecure)
+        outcome = launch.serve(address, insecure=insecure)
+    return _drawn(outcome)
 
 
 class _Launch(contextlib.ExitStack):
@@ -184,20 +187,20 @@ class _Launch(contextlib.ExitStack):
         busy = local.samplers * local.workers if local else 0
         threads = min(MOST_THREADS, max(1, usable_cores() - busy))
         self._run = dataclasses.replace(self._run, threads=self._run.threads or threads)
+        device = training.device_of(self._run.device)
         self._write_origin(local, hyperparameters)
         job = training.Job(
             config=self._run,
             algorithm=algorithm,
             hyperparameters=hyperparameters,
+            device=device,
             folder=self._folder,
             graphs=places.graph_cache(),
             failure=failure,
         )
         with Drain(lambda: _drain(front)) as drain:
             outcome = training.train(job, front, self._order.observer)
-        outcome = dataclasses.replace(outcome, signal=drain.signal)
-        self._draw()
-        return outcome
+        return dataclasses.replace(outcome, signal=drain.signal)
 
     def _write_origin(self, local: LocalConfig | None, hyperparameters: DataclassInstance) -> None:
         """The files that say what this run is; asking git and the system need not delay it."""
@@ -217,14 +220,6 @@ class _Launch(contextlib.ExitStack):
         writing.start()
         self.callback(writing.join)
 
-    def _draw(self) -> None:
-        from learner import plots
-
-        try:
-            plots.draw(self._folder)
-        except (OSError, ImportError) as error:
-            _log.warning("curve_not_drawn", reason=str(error))
-
     @contextlib.contextmanager
     def _new_folder(self) -> Iterator[RunFolder]:
         """The run's folder; it goes again where the run came to nothing before it had settings."""
@@ -240,6 +235,17 @@ class _Launch(contextlib.ExitStack):
         finally:
             if not folder.config.exists():
                 folder.discard(self._order.runs)
+
+
+def _drawn(outcome: Outcome) -> Outcome:
+    """The outcome, once its curve is in the folder; nobody waits for that any more."""
+    from learner import plots
+
+    try:
+        plots.draw(RunFolder(outcome.folder))
+    except (OSError, ImportError) as error:
+        _log.warning("curve_not_drawn", reason=str(error))
+    return outcome
 
 
 def _drain(front: Front) -> None:

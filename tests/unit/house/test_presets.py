@@ -54,5 +54,7 @@ def test_a_class_of_the_users_own_has_no_preset():
 
 def test_a_key_that_is_no_hyperparameter_is_refused_with_the_nearest():
     layer = schema.layer_of({"hyperparameters": {"gama": 0.9}}, "preset ppo, X")
-    with pytest.raises(InvalidFieldError, match=r"preset ppo, X: there is no setting gama; .*gamma"):
+    with pytest.raises(
+        InvalidFieldError, match=r"preset ppo, X: there is no setting gama; .*gamma"
+    ):
         schema.apply(registry.resolve("ppo").Config(), "hyperparameters", [layer])
