@@ -87,18 +87,21 @@ class Session:
                 continue
             self._core.on_pull(time.monotonic(), response)
             self._send()
+            self._watch()
 
     async def _push(self) -> None:
         while (request := self._core.next_push()) is not None:
             answer = await self._client.push(request)
             self._core.on_push_answer(time.monotonic(), answer)
             self._check()
+            self._watch()
 
     async def _report(self) -> None:
         while (request := self._core.next_report()) is not None:
             answer = await self._client.report(request)
             self._core.on_report_answer(time.monotonic(), answer)
             self._check()
+            self._watch()
 
     def _on_pool(self) -> None:
         """The pool has events, or must be looked after."""
@@ -130,7 +133,7 @@ class Session:
             self._end()
 
     def _watch(self) -> None:
-        """Watches the pool's descriptors and deadline as they are now."""
+        """Watches the pool's descriptors and deadline as they are now; tasks change both."""
         now = set(self._pool.waitables())
         for descriptor in self._watched - now:
             self._loop.remove_reader(descriptor)

@@ -6,6 +6,7 @@ It keeps nothing that matters: it may be killed at any time.
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING
 
 from common import allocator, logging
@@ -32,6 +33,8 @@ def run(options: SamplerOptions, make_pool: MakePool | None = None) -> int:
     logging.configure(process="sampler", sampler=options.name)
     allocator.keep_large_buffers()
     make_pool = make_pool or _worker_processes()
+    # gRPC's own lines of a learner that stops are no news, and no JSON.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # Imports gRPC, while the nursery imports what the workers need.
     from sampler.lifetime import Lifetime
 

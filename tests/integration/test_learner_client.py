@@ -4,6 +4,7 @@ import asyncio
 import random
 import socket
 
+import grpc
 import pytest
 from fake_learner import NEVER, FakeLearner, Refuse, registration, run_of, serving, weights
 
@@ -191,8 +192,10 @@ def test_the_learner_may_come_later():
         client = LearnerClient(f"127.0.0.1:{port}")
         call = asyncio.create_task(client.get_run())
         # The first attempt to connect must have failed before there is a learner.
-        while client._channel.get_state(try_to_connect=True).name != "TRANSIENT_FAILURE":
-            await client._channel.wait_for_state_change(client._channel.get_state())
+        state = client._channel.get_state(try_to_connect=True)
+        while state != grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            await client._channel.wait_for_state_change(state)
+            state = client._channel.get_state()
         async with serving(FakeLearner(), port):
             run = await call
             await client.close()

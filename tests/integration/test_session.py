@@ -224,6 +224,35 @@ def test_a_pool_that_gives_up():
     assert stop.value.exit_code == ExitCode.WORKERS_FAILED
 
 
+class Hanging(FakePool):
+    """Hangs in its first task without a sign; that is noticed only when its deadline has passed."""
+
+    def submit(self, worker, task):
+        self.submitted.append(task)
+        if len(self.submitted) > 1:
+            self.happen(self.done(worker, task))
+
+    def next_timeout(self):
+        return 0.001 if len(self.submitted) == 1 else None
+
+    def events(self):
+        if len(self.submitted) == 1:
+            return [WorkerLost(0, "hangs", 0, (self.submitted[0].task_id,))]
+        return super().events()
+
+
+def test_a_worker_that_hangs_is_noticed():
+    learner = FakeLearner()
+    learner.answers["PullWeights"] = [
+        weights(grants=[round_of(1)]),
+        after(learner, "PushTrajectories", 1, OVER),
+        weights(),
+    ]
+    code, (pool,) = sample(learner, make_pool=Hanging)
+    assert code == ExitCode.FINISHED
+    assert [task.slots for task in pool.submitted] == [(0,), (0,)]
+
+
 class Broken(FakePool):
     def events(self):
         raise ZeroDivisionError
