@@ -34,6 +34,7 @@ class Phase(enum.Enum):
     WORKING = 1
     ABORTED = 2
     KILLED = 3
+    GONE = 4
 
 
 class Watch:
@@ -206,6 +207,7 @@ class Hand:
 
     def close(self) -> None:
         """Lets go of it; its memory goes when it has ended too."""
+        self.phase = Phase.GONE
         self._mailbox.close()
         os.close(self._crash_file)
         self._memory.clear()

@@ -174,8 +174,8 @@ class ProcessPool:
         """See `Pool.progress`."""
         progress = learner_pb2.SamplerProgress()
         progress.CopyFrom(self._past)
-        if not self._closed:
-            for hand in self._hands:
+        for hand in self._hands:
+            if hand.phase != Phase.GONE:
                 _add(progress, hand)
         progress.rows_dropped, progress.worker_restarts = self._dropped, self._restarts
         return progress
@@ -184,8 +184,6 @@ class ProcessPool:
         """See `Pool.close`; environments get a second to close, then everything is killed."""
         if self._closed:
             return
-        for hand in self._hands:
-            _add(self._past, hand)
         self._closed = True
         for hand in self._hands:
             hand.send(Letter({"kind": "stop"}))
@@ -196,7 +194,7 @@ class ProcessPool:
             self._process.kill()
             self._process.wait()
         for hand in self._hands:
-            hand.close()
+            self._let_go(hand)
         self._control.close()
         self._poll.close()
 
@@ -324,7 +322,7 @@ class ProcessPool:
     def _on_exit(self, message: Message) -> None:
         worker, generation = message.header["worker"], message.header["generation"]
         hand = self._hands[worker]
-        if hand.generation != generation:
+        if hand.generation != generation or hand.phase == Phase.GONE:
             return
         self._hear(hand)
         if self._failed:
@@ -334,10 +332,9 @@ class ProcessPool:
         reason = f"{reason}\n{words}" if words else reason
         rows_dropped = hand.workload.rows - hand.rows_settled
         self._dropped += rows_dropped
-        _add(self._past, hand)
         tasks = tuple(task for task in hand.tasks if task not in hand.unwanted)
         self._poll.unregister(hand.fileno())
-        hand.close()
+        self._let_go(hand)
         _logger.warning("worker_lost", worker=worker, reason=reason, rows_dropped=rows_dropped)
         self._events.append(WorkerLost(worker, reason, rows_dropped, tasks))
         if self._losses.add(time.monotonic()):
@@ -349,6 +346,11 @@ class ProcessPool:
         self._orders.renew(worker)
         self._hands[worker] = self._spawn(worker)
         self._send_configuration(self._hands[worker])
+
+    def _let_go(self, hand: Hand) -> None:
+        if hand.phase != Phase.GONE:
+            _add(self._past, hand)
+            hand.close()
 
     def _fail(self, reason: str) -> None:
         self._failed = True

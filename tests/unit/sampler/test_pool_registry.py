@@ -1,0 +1,85 @@
+"""Which environments a sampler builds, and which it refuses."""
+
+from __future__ import annotations
+
+import gymnasium
+import pool_environments
+import pytest
+from pool_rolls import MODULE, reference
+
+from sampler.environments.registry import EnvironmentRefusedError, resolve
+
+
+def test_a_registered_id_is_always_built_with_its_step_limit_and_without_checking_wrappers():
+    environment = resolve(reference("CartPole-v1")).plain()
+    assert isinstance(environment, gymnasium.wrappers.TimeLimit)
+    assert environment.env is environment.unwrapped
+
+
+def test_arguments_reach_the_environment():
+    environment = resolve(reference("Counting", length=9), [MODULE]).plain()
+    assert environment.length == 9
+
+
+def test_a_module_is_imported_only_where_it_is_allowed():
+    with pytest.raises(EnvironmentRefusedError, match="--allow-module pool_environments"):
+        resolve(reference("Counting"))
+    with pytest.raises(EnvironmentRefusedError, match="not allowed"):
+        resolve(reference("Counting"), ["pool", "pool_environments_of_mine", "os"])
+    with pytest.raises(EnvironmentRefusedError, match="module os is not allowed"):
+        resolve(reference("os:system-v0"), [MODULE])
+    assert isinstance(resolve(reference("Counting"), [MODULE]).plain(), pool_environments.Counting)
+
+
+def test_an_allowed_package_allows_its_submodules():
+    name = "gymnasium.envs.classic_control.cartpole:CartPoleEnv"
+    message = reference("Counting")
+    message.id = name
+    assert resolve(message, ["gymnasium.envs"]).plain() is not None
+    with pytest.raises(EnvironmentRefusedError):
+        resolve(message, ["gymnasium.env"])
+
+
+def test_a_module_may_register_ids():
+    environment = resolve(reference(f"{MODULE}:Limited-v0"), [MODULE]).plain()
+    assert environment.spec.max_episode_steps == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("CartPole", "module:factory"),
+        ("__import__('os')", "is no environment id"),
+        ("../CartPole-v1", "is no environment id"),
+        ("NoSuchEnvironment-v0", "NoSuchEnvironment"),
+        ("CartPole-v999", "CartPole"),
+        (f"{MODULE}:Nothing", "no callable 'Nothing'"),
+        (f"{MODULE}.nowhere:Thing", "there is no module"),
+        (f"{MODULE}:Nothing-v3", "Nothing"),
+    ],
+)
+def test_other_names_are_refused(name, says):
+    message = reference("Counting")
+    message.id = name
+    with pytest.raises(EnvironmentRefusedError, match=says):
+        resolve(message, [MODULE])
+
+
+def test_a_factory_must_return_an_environment():
+    recipe = resolve(reference("not_an_environment"), [MODULE])
+    with pytest.raises(EnvironmentRefusedError, match="returned a str"):
+        recipe.plain()
+
+
+@pytest.mark.parametrize("name", ["vectorization_mode", "wrappers", "disable_env_checker", "id"])
+def test_arguments_that_belong_to_the_sampler_are_refused(name):
+    with pytest.raises(EnvironmentRefusedError, match=name):
+        resolve(reference("CartPole-v1", **{name: "x"}))
+
+
+def test_only_a_registered_vectorisation_is_native():
+    assert resolve(reference("CartPole-v1")).has_native
+    recipe = resolve(reference("Counting"), [MODULE])
+    assert not recipe.has_native
+    with pytest.raises(EnvironmentRefusedError, match="use plain environments"):
+        recipe.native(2)
