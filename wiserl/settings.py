@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 
 from common.errors import InvalidFieldError
-from common.variables import variable_of
+from common.variables import values_of, variable_of
 from learner import presets, schema
 from learner.schema import Layer
 
@@ -79,13 +79,8 @@ class Settings:
         Raises:
             InvalidFieldError: An unknown setting, or a value that cannot be.
         """
-        names = [field.name for field in dataclasses.fields(instance)]
-        texts = {
-            name: self.variables[variable_of(name)]
-            for name in names
-            if self.variables.get(variable_of(name))
-        }
-        layers = (*self.layers, Layer("WISERL_* variables", {section: texts}))
+        told = values_of(type(instance), self.variables)
+        layers = (*self.layers, Layer("WISERL_* variables", {section: told}))
         return schema.apply(instance, section, layers)
 
     def peek(self, section: str, name: str) -> Any:  # noqa: ANN401 - any setting

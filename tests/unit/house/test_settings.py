@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_the_preset_is_that_of_the_environment_wherever_it_is_said(tmp_path, arg
 
 def test_a_variable_that_cannot_be_is_refused_by_name(tmp_path):
     found = gathered(tmp_path, variables={"WISERL_SEED": "x"})
-    with pytest.raises(InvalidFieldError, match=r"WISERL_\* variables: seed: 'x' is no int"):
+    with pytest.raises(InvalidFieldError, match="WISERL_SEED: 'x' is no integer"):
         found.applied(RunConfig(), "run")
 
 
@@ -89,9 +90,14 @@ def parsed(*arguments, **keywords):
 def test_flags_lie_above_everything(monkeypatch):
     monkeypatch.setenv("WISERL_TOTAL_STEPS", "7")
     monkeypatch.setenv("WISERL_SAMPLERS", "3")
+    monkeypatch.setenv("WISERL_RUNS", "/elsewhere")
+    monkeypatch.setenv("WISERL_QUIET", "yes")
+    monkeypatch.setenv("WISERL_ENV_ARG", "a=1,b=x")
     found, _ = parsed("--env", "Pendulum-v1", "--total-steps", "9")
     assert found["run"].total_steps == 9
     assert found["local"].samplers == 3
+    assert (found["house"].runs, found["house"].quiet) == (Path("/elsewhere"), True)
+    assert found["run"].to_config().env_args == {"a": 1, "b": "x"}
 
 
 def test_what_is_no_flag_of_the_run_is_handed_back():
