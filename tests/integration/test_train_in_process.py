@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
 
@@ -220,3 +221,63 @@ def test_an_error_of_the_environment_is_in_the_result(tmp_path, monkeypatch):
     (path,) = (tmp_path / "runs").glob("*/*/*/result.json")
     result = json.loads(path.read_text())
     assert (result["status"], result["error"]) == ("failed", "RuntimeError: the wheel came off")
+
+
+MASKED = """
+import gymnasium
+import numpy as np
+
+
+class Masked(gymnasium.Env):
+    # The reward is 1 for the one available action; every other one is an error.
+    action_space = gymnasium.spaces.Discrete(3, start=1)
+    observation_space = gymnasium.spaces.Dict(
+        {
+            "position": gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float64),
+            "inner": gymnasium.spaces.Dict({"kind": gymnasium.spaces.Discrete(3)}),
+            "action_mask": gymnasium.spaces.MultiBinary(3),
+        }
+    )
+
+    def _observe(self):
+        self.kind = int(self.np_random.integers(3))
+        mask = np.zeros(3, np.int8)
+        mask[self.kind] = 1
+        position = self.np_random.uniform(-1, 1, 2)
+        return {"position": position, "inner": {"kind": self.kind}, "action_mask": mask}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._observe(), {}
+
+    def step(self, action):
+        assert action == self.kind + 1, "not available"
+        self.steps += 1
+        info = {"is_success": True} if self.steps == 10 else {}
+        return self._observe(), 1.0, False, self.steps == 10, info
+"""
+
+
+def test_nested_observations_masks_and_a_discrete_start_go_all_the_way(tmp_path, monkeypatch):
+    (tmp_path / "masked_environment.py").write_text(MASKED)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = SMALL | {"env": "masked_environment:Masked"}
+    found = wiserl.train("ppo", runs=tmp_path / "runs", **settings)
+    assert set(found.final.returns) == {10.0}
+    assert float(rows(found.folder / "metrics.csv")[-1]["rollout/success_rate"]) == 1.0
+    agent = wiserl.load(found.folder)
+    for kind in range(3):
+        observation = {"position": np.zeros(2), "inner": {"kind": kind}}
+        assert agent.act(observation, action_mask=np.arange(3) == kind) == kind + 1
+    with pytest.raises(InvalidFieldError, match="lacks the key 'inner/kind'"):
+        agent.act({"position": np.zeros(2), "inner": {}})
+
+
+def test_continuous_actions_are_arrays_within_bounds(tmp_path):
+    settings = SMALL | {"env": "Pendulum-v1", "total_steps": 200, "eval_points": 0}
+    found = wiserl.train("ppo", runs=tmp_path, **settings)
+    action = wiserl.load(found.folder).act(np.array([1.0, 0.0, 8.0]))
+    assert action.shape == (1,)
+    assert action.dtype == np.float32
+    assert abs(action[0]) <= 2
