@@ -166,6 +166,14 @@ def test_farewell_is_tried_once():
     assert [request.leaving for request in learner.requests["PullWeights"]] == [True]
 
 
+def test_a_proxy_is_not_asked_for_this_machine(monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    learner = FakeLearner()
+    against(learner, lambda client: client.register(learner_pb2.RegisterRequest()))
+    assert learner.calls == ["GetRun", "Register"]
+
+
 def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 
 import pytest
 from fake_learner import NEVER, FakeLearner, Refuse, registration, run_of, serving, weights
@@ -299,6 +300,22 @@ def test_a_signal_before_there_is_a_session():
     assert code == 128 + signal.SIGTERM
     assert pool.closed
     assert learner.calls == ["GetRun", "Register"]
+
+
+def test_a_signal_while_the_environments_are_built():
+    never, pools = threading.Event(), []
+
+    def make_pool(config):
+        os.kill(os.getpid(), signal.SIGTERM)
+        never.wait()
+        pools.append(FakePool(config))
+        return pools[-1]
+
+    learner = FakeLearner()
+    assert sample(learner, make_pool=make_pool)[0] == 128 + signal.SIGTERM
+    assert learner.calls == ["GetRun"]
+    assert pools == []
+    never.set()
 
 
 def test_a_push_that_is_held_does_not_hold_the_drain(monkeypatch):

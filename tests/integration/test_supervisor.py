@@ -1,4 +1,4 @@
-"""`python -m sampler` as a real process with real workers, told what to do by a learner of tests."""
+"""`python -m sampler` as a real process with real workers, against a learner made for tests."""
 
 import hashlib
 import json
