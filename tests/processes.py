@@ -1,0 +1,109 @@
+"""Real learners and samplers as processes, for tests that need the whole."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PATIENCE_SECONDS = 120.0
+"""How long a test waits for anything at all before it says that it will not come."""
+
+SMALL_ROUNDS = ("--n-envs", "8", "--n-steps", "64", "--n-minibatches", "2", "--epochs", "2")
+SMALL_ROUNDS += ("--eval-points", "0", "--final-eval-episodes", "4")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wiserl(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "wiserl.cli", *arguments]
+
+
+def run_folder(runs: Path) -> Path:
+    """The one run's folder under `runs`."""
+    (folder,) = [path.parent for path in runs.glob("*/*/*/config.yaml")]
+    return folder
+
+
+def result(runs: Path) -> dict:
+    return json.loads((run_folder(runs) / "result.json").read_text())
+
+
+def metrics(runs: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv without the columns that hold times."""
+    with (run_folder(runs) / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        {name: value for name, value in row.items() if not name.startswith("time/")} for row in rows
+    ]
+
+
+def steps_so_far(runs: Path) -> int:
+    paths = list(runs.glob("*/*/*/metrics.csv"))
+    if not paths:
+        return 0
+    with paths[0].open(newline="") as file:
+        steps = [int(row["global_step"]) for row in csv.DictReader(file) if row["global_step"]]
+    return steps[-1] if steps else 0
+
+
+def until(what: str, holds: Callable[[], bool]) -> None:
+    """Waits for a condition, and fails by its name where it does not come."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, f"{what} did not come about"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a group of its own, which is killed when the test is through with it."""
+    with log.open("wb") as output:
+        running = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield running
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes that a process has started, and those that they have."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            children.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    found: set[int] = set()
+    waiting = [pid]
+    while waiting:
+        for child in children.get(waiting.pop(), []):
+            found.add(child)
+            waiting.append(child)
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
