@@ -22,7 +22,7 @@ from common.signature import (
 )
 from common.spaces import Box, Discrete
 from common.statuses import Code
-from protos.wiserl.v1 import environment_pb2, grant_pb2, learner_pb2, trajectory_pb2
+from protos.wiserl.v1 import grant_pb2, learner_pb2, trajectory_pb2
 from sampler.core import SamplerCore
 from sampler.pool import (
     EpisodesEvaluated,
@@ -93,7 +93,7 @@ def _numbers(values):
     return " ".join(str(value) for value in values)
 
 
-def _batch(version, task):
+def batch_of(version, task):
     batch = trajectory_pb2.TrajectoryBatch(version=version, rows=task.rows)
     for slot in task.slots:
         batch.slots.add(slot=slot)
@@ -203,7 +203,7 @@ class Scenario:
 
     def on_rolled(self, values):
         worker, task, version = self.pool.tasks[int(values["task"])]
-        event = SegmentRolled(worker, task.task_id, _batch(version, task))
+        event = SegmentRolled(worker, task.task_id, batch_of(version, task))
         self.core.on_events(self.now, [event])
 
     def on_played(self, values):
@@ -264,7 +264,3 @@ class Scenario:
         if self.core.finished is not None:
             return [f"finished: {self.core.finished.reason}"]
         return [f"failed: {self.core.failed}" if self.core.failed else "working"]
-
-
-def environment(name="CartPole-v1"):
-    return environment_pb2.EnvironmentReference(id=name)
