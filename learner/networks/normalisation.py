@@ -64,8 +64,8 @@ class RunningMoments:
     def tensors(self) -> dict[str, Tensor]:
         """The state, for a checkpoint."""
         return {
-            "mean": torch.from_numpy(self.mean.copy()),
-            "variance": torch.from_numpy(self.variance.copy()),
+            "mean": torch.tensor(self.mean, dtype=torch.float64),
+            "variance": torch.tensor(self.variance, dtype=torch.float64),
             "count": torch.tensor(self.count, dtype=torch.float64),
         }
 
@@ -97,8 +97,8 @@ class ObservationNormaliser(nn.Module):
 
     def take(self, moments: RunningMoments) -> None:
         """Makes these moments the statistics from now on."""
-        self.mean.copy_(torch.from_numpy(moments.mean))
-        self.scale.copy_(torch.from_numpy(1.0 / np.sqrt(moments.variance + EPSILON)))
+        self.mean.copy_(torch.tensor(moments.mean))
+        self.scale.copy_(torch.tensor(1.0 / np.sqrt(moments.variance + EPSILON)))
 
 
 class ObservationStatistics:
@@ -163,7 +163,7 @@ class RewardScaler:
 
     def tensors(self) -> dict[str, Tensor]:
         """The state, for a checkpoint."""
-        return self._moments.tensors() | {"running": torch.from_numpy(self._running.copy())}
+        return self._moments.tensors() | {"running": torch.tensor(self._running, dtype=torch.float64)}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Restores what `tensors` gave."""

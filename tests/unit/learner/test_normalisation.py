@@ -1,0 +1,85 @@
+"""Running moments, normalised observations and scaled rewards."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from learner.networks.normalisation import (
+    ObservationNormaliser,
+    ObservationStatistics,
+    RewardScaler,
+    RunningMoments,
+)
+
+
+def test_moments_merged_in_parts_are_those_of_the_whole():
+    rows = np.random.default_rng(0).normal(1000.0, 3.0, (50, 2)).astype(np.float32)
+    moments = RunningMoments((2,))
+    for part in (rows[:7], rows[7:7], rows[7:8], rows[8:]):
+        moments.update(part)
+    np.testing.assert_allclose(moments.mean, rows.mean(0, dtype=np.float64))
+    np.testing.assert_allclose(moments.variance, rows.var(0, dtype=np.float64))
+    assert moments.count == 50
+
+
+def test_before_any_data_nothing_changes():
+    normaliser = ObservationNormaliser(2)
+    observations = torch.tensor([[1.5, -2.5]])
+    assert torch.equal(normaliser(observations), observations)
+    scaler = RewardScaler(0.9)
+    np.testing.assert_allclose(scaler.scale(np.array([[3.0]], np.float32)), [[3.0]])
+
+
+def test_normalised_observations_stay_within_ten():
+    normaliser = ObservationNormaliser(1)
+    statistics = ObservationStatistics(normaliser)
+    statistics.take_in(np.array([[1.0], [3.0]], np.float32))
+    found = normaliser(torch.tensor([[2.0], [3.0], [100.0], [-100.0]]))
+    torch.testing.assert_close(found, torch.tensor([[0.0], [1.0], [10.0], [-10.0]]))
+
+
+def test_rewards_are_divided_by_the_deviation_of_the_running_return():
+    scaler = RewardScaler(0.5)
+    rewards = np.array([[2.0], [4.0], [7.0], [2.0]], np.float32)
+    ended = np.array([[0], [1], [0], [0]], np.bool_)
+    valid = np.array([[1], [1], [0], [1]], np.bool_)
+    scaler.update(rewards, ended, valid)
+    # Returns 2, 0.5 * 2 + 4 = 5, the end, not a step, 2: variance 2.
+    found = scaler.scale(np.array([[2.0], [100.0], [-100.0]], np.float32))
+    np.testing.assert_allclose(found[:, 0], [2.0 / np.sqrt(2.0), 10.0, -10.0], rtol=1e-6)
+
+
+def test_the_running_return_goes_on_in_the_next_round():
+    whole, parts = RewardScaler(0.9), RewardScaler(0.9)
+    generator = np.random.default_rng(0)
+    rewards = generator.standard_normal((20, 3)).astype(np.float32)
+    ended = generator.random((20, 3)) < 0.1
+    valid = np.ones((20, 3), np.bool_)
+    whole.update(rewards, ended, valid)
+    for rows in (slice(0, 8), slice(8, 20)):
+        parts.update(rewards[rows], ended[rows], valid[rows])
+    probe = np.ones((1, 3), np.float32)
+    np.testing.assert_allclose(whole.scale(probe), parts.scale(probe), rtol=1e-6)
+
+
+def test_another_number_of_environments_starts_new_returns():
+    scaler = RewardScaler(0.9)
+    for slots in (2, 3):
+        shape = (4, slots)
+        scaler.update(np.ones(shape, np.float32), np.zeros(shape, bool), np.ones(shape, bool))
+    assert scaler.tensors()["running"].shape == (3,)
+
+
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_a_restored_scaler_goes_on_as_the_first(rounds):
+    first, second = RewardScaler(0.9), RewardScaler(0.9)
+    rewards = np.random.default_rng(0).standard_normal((5, 2)).astype(np.float32)
+    flags = np.zeros((5, 2), np.bool_)
+    for _ in range(rounds):
+        first.update(rewards, flags, ~flags)
+    second.load_tensors({name: tensor.clone() for name, tensor in first.tensors().items()})
+    for scaler in (first, second):
+        scaler.update(rewards, flags, ~flags)
+    assert np.array_equal(first.scale(rewards), second.scale(rewards))

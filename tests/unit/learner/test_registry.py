@@ -1,0 +1,63 @@
+"""Algorithms by name."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+
+from common.errors import InvalidFieldError
+from learner.algorithms import registry
+from learner.algorithms.ppo import PPO
+
+
+def test_a_built_in_by_its_name():
+    assert registry.resolve("ppo") is PPO
+
+
+def test_every_built_in_is_called_what_it_is_registered_as():
+    for name in registry.BUILT_IN:
+        assert registry.resolve(name).name == name
+
+
+def test_an_unknown_name_is_told_what_there_is():
+    with pytest.raises(InvalidFieldError, match=r"'pro' is none of ppo; .*module:Class"):
+        registry.resolve("pro")
+
+
+def test_ones_own_by_its_reference(monkeypatch):
+    module = types.ModuleType("own_algorithms")
+    module.Mine = type("Mine", (PPO,), {})
+    monkeypatch.setitem(sys.modules, "own_algorithms", module)
+    assert registry.resolve("own_algorithms:Mine") is module.Mine
+    with pytest.raises(InvalidFieldError, match="no 'Other' in own_algorithms"):
+        registry.resolve("own_algorithms:Other")
+
+
+def test_a_file_of_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "my_ppo.py").write_text(
+        "from learner.algorithms.ppo import PPO\nclass MyPPO(PPO):\n    name = 'mine'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in {"", "."}])
+    assert registry.resolve("my_ppo:MyPPO").name == "mine"
+    monkeypatch.delitem(sys.modules, "my_ppo")
+
+
+@pytest.mark.parametrize("reference", ["no_such_module:PPO", "learner.no_such:PPO"])
+def test_a_module_that_is_not_there(reference):
+    with pytest.raises(InvalidFieldError, match="install it, or start in the folder"):
+        registry.resolve(reference)
+
+
+def test_something_that_is_no_algorithm():
+    with pytest.raises(InvalidFieldError, match="no subclass"):
+        registry.resolve("math:sqrt")
+
+
+def test_a_module_that_fails_to_import_says_what_it_misses(tmp_path, monkeypatch):
+    (tmp_path / "broken_ppo.py").write_text("import no_such_dependency\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InvalidFieldError, match="no_such_dependency"):
+        registry.resolve("broken_ppo:PPO")
