@@ -160,8 +160,10 @@ class Nursery:
         from sampler.workload import Workload
 
         np.random.seed(worker)  # noqa: NPY002 - the legacy generator is what they draw from
+        workload = Workload(mapped(workload_file))
+        os.close(workload_file)
         mailbox = Mailbox(socket.socket(fileno=socket_file))
-        Worker(mailbox, self._config, worker, Workload(mapped(workload_file))).run()
+        Worker(mailbox, self._config, worker, workload).run()
 
     def _reap(self) -> None:
         while self._children:

@@ -387,3 +387,24 @@ def test_replacements_leak_no_descriptors(made, tmp_path):
     lose()
     lose()
     assert [descriptors(pid) for pid in ("self", pool._process.pid)] == counts
+
+
+def test_a_replacement_knows_what_its_predecessor_was_told(made, tmp_path):
+    flag = str(tmp_path / "broken")
+    pool = made("Broken", how="raise", at=2, flag=flag, envs_per_worker=2)
+    signature, model = pool_models.recurrent_counter(pool.spec)
+    pool.configure(pool_models.registration(signature, incarnation=40))
+    pool.set_policy(3, model, None)
+    pool.set_scalars([pool_models.learner_pb2.Scalar(key="epsilon", values=[0.25, 0.75])])
+    pool.set_evaluation_policy(2, model)
+    pool.submit(0, RollTask(1, (0, 1), 5))
+    assert isinstance(wait_for(pool)[0], WorkerLost)
+    pool.submit(0, RollTask(1, (0, 1), 5))
+    pool.submit(0, EvaluateTask(2, 2, (1, 2)))
+    events = {event.task_id: event for event in wait_for(pool, 2)}
+    rolled = Rolled(events[1].batch)
+    assert rolled.batch.version == 3
+    assert [part.incarnation for part in rolled.batch.slots] == [41, 41]
+    assert rolled["record/epsilon"][0].tolist() == [0.25, 0.75]
+    assert rolled["record/counted"][:, 0, 0].tolist() == [10, 11, 12, 13, 14]
+    assert [one.episode.length for one in events[2].episodes] == [7, 7]
