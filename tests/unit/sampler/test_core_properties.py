@@ -58,9 +58,11 @@ class World:
 
     def answer(self, kind):
         request = self.core.next_push()
+        slots = [part.slot for part in request.batch.slots]
+        assert len(set(slots)) == len(slots)
         self.now += 100.0  # refusals far apart are never too many
         if kind == "accepted":
-            self.accepted.update(part.slot for part in request.batch.slots)
+            self.accepted.update(slots)
             self.core.on_push_answer(
                 self.now, learner_pb2.PushTrajectoriesResponse(verdict="VERDICT_ACCEPTED")
             )
