@@ -20,6 +20,7 @@ VERBS = {
     ),
     "eval": ("wiserl.verbs.eval", "play a trained policy and say how well it does"),
     "plot": ("wiserl.verbs.plot", "draw the learning curve of a run"),
+    "bench": ("wiserl.verbs.bench", "measure again what is claimed about learning"),
 }
 """Module and summary by verb; a module has `run(arguments) -> exit code`."""
 

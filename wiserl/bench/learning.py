@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from common.errors import WiseRLError
-from learner import files
+from learner import files, tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,11 +37,9 @@ class Queue:
 
     Attributes:
         folder: Where the data files lie.
-        arguments: Further arguments of `wiserl train`, such as `--samplers 2`.
     """
 
     folder: Path
-    arguments: tuple[str, ...] = ()
 
     def path(self, unit: Unit) -> Path:
         """Where the unit's result lies, or will."""
@@ -86,7 +84,6 @@ class Queue:
                 *("wiserl", "train", task.algorithm, "--env", task.env),
                 *("--seed", str(unit.seed), "--total-steps", str(task.total_steps)),
                 *("--final-eval-episodes", str(task.episodes), "--runs", folder, "--quiet"),
-                *self.arguments,
             ]
             start = time.monotonic()
             try:
@@ -98,7 +95,7 @@ class Queue:
                     timeout=seconds,
                 )
             except subprocess.TimeoutExpired:
-                return None
+                return None  # the run's own samplers end with it: they watch their parent
             except subprocess.CalledProcessError as error:
                 raise WiseRLError(f"{' '.join(command)} failed:\n{error.stderr}") from None
             wall = time.monotonic() - start
@@ -132,8 +129,6 @@ _CURVE_POINTS = 200
 
 def _curve(metrics: Path) -> dict[str, list[float]]:
     """The training curve, thinned: mean return of the last 100 episodes by environment steps."""
-    from learner import tables
-
     columns = tables.read(metrics)
     points = [
         (int(step), round(float(value), 3))

@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 
     from wiserl.bench.tasks import Task
 
-_HEADER = (
-    "| task | steps | seeds | IQM [95 % interval] | gate | stretch | each seed | steps to the gate "
-    "| s a run |",
-    "|---|---|---|---|---|---|---|---|---|",
+_COLUMNS = (
+    *("task", "steps", "seeds", "IQM [95 % interval]", "gate", "stretch", "each seed"),
+    *("steps to the gate", "s a run"),
 )
 
 
@@ -62,4 +61,5 @@ def row(task: Task, records: Sequence[dict[str, Any]]) -> str:
 
 def table(folder: Path, tasks: Sequence[Task]) -> str:
     """The whole table as Markdown."""
-    return "\n".join([*_HEADER, *(row(task, read(folder, task)) for task in tasks)])
+    header = [f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|"]
+    return "\n".join([*header, *(row(task, read(folder, task)) for task in tasks)])

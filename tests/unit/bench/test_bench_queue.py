@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from common.errors import WiseRLError
+from wiserl import cli
+from wiserl.bench import learning, report, tasks
+
+
+@pytest.fixture
+def task():
+    return tasks.Task("t", "ppo", "CartPole-v1", 256, 2, (7, 8), gate=5, stretch=500)
+
+
+def record(seed, score, curve=((100, 1.0), (200, 6.0), (300, 4.0))):
+    steps, values = zip(*curve, strict=True)
+    return {
+        "seed": seed,
+        "score": score,
+        "wall_seconds": 10.0 + seed,
+        "curve": {"environment_steps": steps, "ep_rew_mean": values},
+    }
+
+
+def test_every_task_names_its_seeds_and_a_preset():
+    every = tasks.load()
+    assert {"ppo-cartpole", "ppo-pendulum"} <= every.keys()
+    for task in every.values():
+        assert len(set(task.seeds)) == len(task.seeds) >= 3
+        assert not {0, 1, 2}.intersection(task.seeds), "presets were tuned on these"
+        assert task.gate <= task.stretch
+
+
+def test_units_take_turns_over_tasks(task):
+    other = tasks.Task("u", "ppo", "Acrobot-v1", 1, 1, (3,), gate=0, stretch=1)
+    order = [(unit.task.name, unit.seed) for unit in tasks.units([task, other])]
+    assert order == [("t", 7), ("u", 3), ("t", 8)]
+
+
+def test_an_unknown_task_is_named_with_those_there_are():
+    with pytest.raises(WiseRLError, match=r"no task nonsense.*ppo-cartpole"):
+        tasks.select(("nonsense",))
+
+
+def test_finished_units_are_skipped(tmp_path, task):
+    (tmp_path / "t-s7.json").write_text("{}")
+    queue = learning.Queue(tmp_path)
+    assert [unit.seed for unit in queue.missing(tasks.units([task]))] == [8]
+
+
+def test_no_time_starts_nothing(tmp_path, task):
+    said = []
+    assert learning.Queue(tmp_path).work(tasks.units([task]), minutes=0, report=said.append) == 0
+    assert not said
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_table_says_what_was_reached(tmp_path, task):
+    for seed, score in ((7, 4.0), (8, 9.0)):
+        (tmp_path / f"t-s{seed}.json").write_text(json.dumps(record(seed, score)))
+    line = report.table(tmp_path, [task]).splitlines()[-1]
+    assert "| 2 | 6.5 [4.0, 9.0] | 5 met | 500 | 4.0, 9.0 | 200, 200 | 18 |" in line
+
+
+def test_a_missed_gate_and_a_task_not_run_are_said_plainly(tmp_path, task):
+    assert "not run" in report.table(tmp_path, [task])
+    slow = record(7, 1.0, curve=((100, 1.0),))
+    (tmp_path / "t-s7.json").write_text(json.dumps(slow))
+    assert "5 MISSED" in report.table(tmp_path, [task])
+    assert "| - |" in report.table(tmp_path, [task])
+
+
+@pytest.mark.slow
+def test_a_unit_runs_and_is_stamped(tmp_path, task):
+    queue, said = learning.Queue(tmp_path), []
+    unit = tasks.units([task])[0]
+    assert queue.work([unit], minutes=5, report=said.append) == 1
+    found = json.loads(queue.path(unit).read_text())
+    assert found["seed"] == 7
+    assert found["environment_steps"] == 256
+    assert found["score"] == found["result"]["final_evaluation"]["return_mean"]
+    assert found["code_sha256"] == learning.code_hash()
+    assert str(tmp_path) not in json.dumps(found)
+    assert "seed 7" in said[0]
+
+
+def test_the_verb_shows_the_table_without_running(tmp_path, capsys):
+    assert cli.main(["bench", "learning", "--minutes", "0", "--results", str(tmp_path)]) == 0
+    assert "ppo-cartpole" in capsys.readouterr().out

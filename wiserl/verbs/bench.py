@@ -1,0 +1,59 @@
+"""`wiserl bench`: what is claimed about learning, measured again."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from common.errors import InvalidFieldError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchFlags:
+    """Trains every (task, seed) of the learning benchmark that has no result yet, then shows all.
+
+    A finished run is one data file; the queue can be stopped at any time and goes on later.
+    """
+
+    benchmark: Annotated[Literal["learning"], tyro.conf.Positional]
+    """Which benchmark."""
+
+    task: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Only this task; repeat the flag for several. All of wiserl/bench/tasks.yaml by default."""
+
+    minutes: float = math.inf
+    """Start no run after this, and give up one that still runs then; 0 only shows the table."""
+
+    results: Path = Path("benchmarks/results/learning")
+    """Folder of the data files."""
+
+    table: Path | None = None
+    """Write the table to this file too, in Markdown."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the verb; answers the exit code."""
+    parsed = tyro.cli(BenchFlags, prog="wiserl bench", args=list(arguments))
+    if math.isnan(parsed.minutes) or parsed.minutes < 0:
+        raise InvalidFieldError("minutes", f"{parsed.minutes} is no time to run for")
+    from wiserl.bench import learning, report, tasks
+
+    chosen = tasks.select(parsed.task)
+    queue = learning.Queue(parsed.results)
+    queue.work(tasks.units(chosen), minutes=parsed.minutes, report=_say)
+    table = report.table(parsed.results, chosen)
+    print(table)
+    if parsed.table is not None:
+        parsed.table.write_text(table + "\n", encoding="utf-8")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
