@@ -163,7 +163,8 @@ class RewardScaler:
 
     def tensors(self) -> dict[str, Tensor]:
         """The state, for a checkpoint."""
-        return self._moments.tensors() | {"running": torch.tensor(self._running, dtype=torch.float64)}
+        running = torch.tensor(self._running, dtype=torch.float64)
+        return {**self._moments.tensors(), "running": running}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Restores what `tensors` gave."""

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from common.signature import GraphInput
     from learner.algorithms.behaviour import BehaviourPolicy
 
+_LARGEST = 255
+"""Of a number in an example: sums of much larger ones differ by more than a proof tolerates."""
+
 
 def example_inputs(
     behaviour: BehaviourPolicy, generator: np.random.Generator, count: int
@@ -57,7 +60,11 @@ def _draw_of(
         case spaces.MultiBinary():
             return generator.integers(0, 2, shape)
         case spaces.Box() if np.issubdtype(leaf.dtype, np.floating):
-            return np.clip(generator.standard_normal(shape), leaf.low, leaf.high)
+            found = np.clip(generator.standard_normal(shape), leaf.low, leaf.high)
+            return np.clip(found, -_LARGEST, _LARGEST)
         case spaces.Box():
-            low, high = (bound.astype(np.int64) for bound in (leaf.low, leaf.high))
+            low, high = (
+                np.clip(bound.astype(np.float64), -_LARGEST, _LARGEST).astype(np.int64)
+                for bound in (leaf.low, leaf.high)
+            )
             return generator.integers(low, high, shape, endpoint=True)

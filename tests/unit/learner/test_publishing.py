@@ -15,6 +15,7 @@ import torch
 from learner_support import discrete_spec, ppo
 from torch import nn
 
+from common import spaces
 from common.signature import GraphInput, GraphOutput, Noise, Role
 from learner.algorithms.behaviour import BehaviourPolicy
 from learner.publishing import cache as graphs
@@ -369,3 +370,16 @@ def test_with_a_warm_cache_no_exporter_is_imported(tmp_path):
         for _ in range(2)
     ]
     assert answers == ["['onnx', 'onnxscript', 'torch.onnx']", "[]"]
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.uint8, np.int8, np.bool_, np.float64])
+def test_examples_are_of_the_space_and_small(dtype):
+    policy = Policy()
+    low, high = {"f": (1e6, np.inf), "b": (False, True)}.get(np.dtype(dtype).kind, (None, None))
+    if low is None:
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    policy.leaves["observation"] = spaces.Box(np.full(4, low, dtype), np.full(4, high, dtype))
+    drawn = example_inputs(policy, np.random.default_rng(0), 100)["observation"]
+    assert drawn.dtype == np.float32
+    assert np.abs(drawn).max() <= 255
+    assert len(np.unique(drawn)) >= {"f": 1, "b": 2}.get(np.dtype(dtype).kind, 50)
