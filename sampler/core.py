@@ -13,6 +13,7 @@ from common import signature, specs
 from common.errors import WiseRLError
 from common.logging import Logger
 from protos.wiserl.v1 import learner_pb2
+from sampler import PROTOCOL_VERSION
 from sampler.assignments import Assignments
 from sampler.collecting import Layout
 from sampler.exits import ExitCode, SamplerStopError
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
     from protos.wiserl.v1 import grant_pb2
     from sampler.pool import Pool, PoolEvent
-
-PROTOCOL_VERSION = 1
 
 _BACKLOG_LAPS = 2
 """Nothing more is dealt while so many fragments of every slot wait to be pushed."""

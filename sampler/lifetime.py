@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from common import logging
 from common.errors import WiseRLError
+from sampler import PROTOCOL_VERSION
 from sampler.client import LearnerClient, RunChangedError, UnknownSamplerError
-from sampler.core import PROTOCOL_VERSION, SamplerCore
 from sampler.exits import ExitCode, SamplerStopError
 from sampler.pool import PoolConfig, PoolError
 from sampler.retries import Backoff
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from protos.wiserl.v1 import learner_pb2
+    from sampler.core import SamplerCore
     from sampler.options import SamplerOptions
     from sampler.pool import Pool
 
@@ -172,6 +173,9 @@ class Lifetime:
             pool = await _in_thread(lambda: self._make_pool(config))
         except PoolError as error:
             raise SamplerStopError(ExitCode.ENVIRONMENT, str(error)) from error
+        # Imports NumPy, which was not needed for finding the run.
+        from sampler.core import SamplerCore
+
         core = SamplerCore(pool, name=options.name, sampler_id=self._sampler_id)
         self._built = config, pool, core
         return pool, core

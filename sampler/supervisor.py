@@ -11,28 +11,33 @@ from typing import TYPE_CHECKING
 
 from common import allocator, logging
 from sampler.exits import SamplerStopError
+from sampler.nursery_process import start_nursery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from sampler.nursery_process import NurseryProcess
     from sampler.options import SamplerOptions
     from sampler.pool import Pool, PoolConfig
-
-    MakePool = Callable[[PoolConfig], Pool]
 
 _logger = logging.Logger()
 
 
-def run(options: SamplerOptions, make_pool: MakePool | None = None) -> int:
+def run(options: SamplerOptions, nursery: NurseryProcess | None = None) -> int:
     """Runs a sampler; answers the exit code of its process (see `ExitCode`).
 
     Args:
         options: Its flags.
-        make_pool: Builds the environments; worker processes by default.
+        nursery: One that was started ahead; None starts one.
     """
     logging.configure(process="sampler", sampler=options.name)
     allocator.keep_large_buffers()
-    make_pool = make_pool or _worker_processes()
+    ahead = [nursery or start_nursery()]
+
+    def make_pool(config: PoolConfig) -> Pool:
+        from sampler.process_pool import ProcessPool
+
+        # Another run with another environment needs another nursery.
+        return ProcessPool(config, ahead.pop() if ahead else None)
+
     # gRPC's own lines of a learner that stops are no news, and no JSON.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # Imports gRPC, while the nursery imports what the workers need.
@@ -44,17 +49,3 @@ def run(options: SamplerOptions, make_pool: MakePool | None = None) -> int:
         # No traceback: it ended as the contract or its user wants.
         _logger.error("sampler_stopped", exit_code=int(stop.exit_code), reason=str(stop))  # noqa: TRY400
         return stop.exit_code
-
-
-def _worker_processes() -> MakePool:
-    """Builds pools of worker processes; the nursery of the first one is started right now."""
-    from sampler.nursery_process import start_nursery
-
-    ahead = [start_nursery()]
-
-    def make_pool(config: PoolConfig) -> Pool:
-        from sampler.process_pool import ProcessPool
-
-        return ProcessPool(config, ahead.pop() if ahead else None)
-
-    return make_pool
