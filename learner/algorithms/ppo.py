@@ -237,10 +237,10 @@ class PPO(OnPolicyAlgorithm[PPOConfig]):
         """Algorithm 1 of the paper, from where a round has been rolled.
 
             for each epoch:
-                A, R <- GAE under the values V         [without recomputing: before the first epoch
-                only] for each minibatch of the rows in a new order:
+                A, R <- GAE under the values V          [once, if advantages are not recomputed]
+                for each minibatch of the rows in a new order:
                     ratio <- pi(a | s) / pi_behaviour(a | s)
-                    step down the gradient of -L_CLIP(ratio, A) + c1 (V - R)^2 - c2 H        (eq. 9)
+                    step down the gradient of -L_CLIP(ratio, A) + c1 (V - R)^2 - c2 H    (eq. 9)
             statistics of the next version <- the round's data
 
         A round without a valid row changes nothing and has no metrics.
