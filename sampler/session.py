@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sampler.core import SamplerCore
     from sampler.pool import Pool
 
-PUSH_DRAIN_SECONDS = 5.0
+PUSH_DRAIN_SECONDS = 4.0
 """How long a sampler that is told to stop waits for the answer to the push in flight."""
 
 _logger = Logger()
