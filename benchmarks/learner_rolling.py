@@ -20,13 +20,13 @@ import gymnasium
 import harness
 import numpy as np
 import torch
-from learner.publishing.publisher import Publisher
 
 from learner.algorithms.ppo import PPO, PPOConfig
 from learner.config import RunConfig
 from learner.front.coordinator import Coordinator
 from learner.front.server import FrontServer
 from learner.front.settings import FrontSettings, RunIdentity
+from learner.publishing.publisher import Publisher
 
 
 def rolling(options: argparse.Namespace) -> float:

@@ -1,7 +1,7 @@
 """Steps a second of PPO training on CartPole, ours beside a peer's at equal settings.
 
-8 environments x 128 steps, minibatches of 256, 4 epochs, 64x64 networks, one torch thread each. Ours
-is the whole distributed form: a gRPC learner and sampler processes. Runs alternate, so that a
+8 environments x 128 steps, minibatches of 256, 4 epochs, 64x64 networks, one torch thread each.
+Ours is the whole distributed form: a gRPC learner and sampler processes. Runs alternate, so that a
 change of the machine's speed meets both; quote the ratio of medians.
 
     python benchmarks/training_speed.py --peer /path/to/peer/python --name training_speed
