@@ -53,8 +53,10 @@ class AdvantageEstimator:
         """Advantages and targets under the values `[(T + 1) B + N]` of `data`'s observations."""
         by_row, finals = _by_row(data, values)
         rewards = self._clipped(data)
+        if self._scaler is not None:
+            rewards = self._scaler.scale(rewards, data.ended, data.valid)
         advantages = returns.generalised_advantages(
-            rewards=rewards if self._scaler is None else self._scaler.scale(rewards),
+            rewards=rewards,
             values=by_row[:-1],
             successors=returns.successor_values(by_row, data.final_rows, data.final_slots, finals),
             terminated=data.terminated,

@@ -10,7 +10,7 @@ with the details of Huang et al. 2022, "The 37 implementation details of PPO"
   https://arxiv.org/abs/1712.00378); the paper does not tell truncation from termination.
 - The statistics that normalise observations and scale rewards are frozen through a round and take
   its data in afterwards, so that the policy trained is the policy that acted. In the first round
-  nothing is normalised yet.
+  observations are not normalised yet, and rewards are scaled by the round's own statistics.
 - For continuous actions advantages are recomputed with the current values before every epoch
   (Andrychowicz et al. 2021, https://arxiv.org/abs/2006.05990, section 3.5).
 """

@@ -141,9 +141,24 @@ class RewardScaler:
         self._moments = RunningMoments(())
         self._running = np.zeros(0)
 
-    def scale(self, rewards: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[T, B] raw to [T, B] scaled, with the statistics of the rounds before."""
-        factor = 1.0 / np.sqrt(self._moments.variance + EPSILON)
+    def scale(
+        self,
+        rewards: NDArray[np.float32],
+        ended: NDArray[np.bool_],
+        valid: NDArray[np.bool_],
+    ) -> NDArray[np.float32]:
+        """[T, B] raw to [T, B] scaled, with the statistics of the rounds before.
+
+        The first round has none before it, and is scaled with its own: raw rewards would teach the
+        values a scale that is wrong from the next round on, and large ones would be clipped away.
+        """
+        moments = self._moments
+        if not moments.count:
+            start = np.zeros(rewards.shape[1:])
+            sums, _ = returns.discounted_sums(rewards, ended, valid, start, self._gamma)
+            moments = RunningMoments(())
+            moments.update(sums[valid])
+        factor = 1.0 / np.sqrt(moments.variance + EPSILON)
         return np.clip(rewards * factor, -CLIP, CLIP).astype(np.float32)
 
     def update(

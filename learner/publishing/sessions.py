@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 def session_of(model: bytes) -> onnxruntime.InferenceSession:
     """A session on one thread."""
+    # The official builds report to their maker over the network unless told otherwise before.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     # Imported when the first model is there: it takes a quarter of a second.
     import onnxruntime
 

@@ -24,12 +24,16 @@ def test_moments_merged_in_parts_are_those_of_the_whole():
     assert moments.count == 50
 
 
+def scaled(scaler, rewards):
+    """Rewards [T, B] of an episode that goes on."""
+    flags = np.zeros(rewards.shape, np.bool_)
+    return scaler.scale(rewards, flags, ~flags)
+
+
 def test_before_any_data_nothing_changes():
     normaliser = ObservationNormaliser(2)
     observations = torch.tensor([[1.5, -2.5]])
     assert torch.equal(normaliser(observations), observations)
-    scaler = RewardScaler(0.9)
-    np.testing.assert_allclose(scaler.scale(np.array([[3.0]], np.float32)), [[3.0]])
 
 
 def test_normalised_observations_stay_within_ten():
@@ -47,8 +51,23 @@ def test_rewards_are_divided_by_the_deviation_of_the_running_return():
     valid = np.array([[1], [1], [0], [1]], np.bool_)
     scaler.update(rewards, ended, valid)
     # Returns 2, 0.5 * 2 + 4 = 5, the end, not a step, 2: variance 2.
-    found = scaler.scale(np.array([[2.0], [100.0], [-100.0]], np.float32))
+    found = scaled(scaler, np.array([[2.0], [100.0], [-100.0]], np.float32))
     np.testing.assert_allclose(found[:, 0], [2.0 / np.sqrt(2.0), 10.0, -10.0], rtol=1e-6)
+
+
+def test_the_first_round_is_scaled_with_its_own_statistics():
+    scaler, later = RewardScaler(0.5), RewardScaler(0.5)
+    rewards = np.array([[200.0], [400.0], [700.0], [200.0]], np.float32)
+    ended = np.array([[0], [1], [0], [0]], np.bool_)
+    valid = np.array([[1], [1], [0], [1]], np.bool_)
+    found = scaler.scale(rewards, ended, valid)
+    # Returns 200, 0.5 * 200 + 400 = 500, the end, not a step, 200: variance 20,000.
+    np.testing.assert_allclose(found[:2, 0], [200 / np.sqrt(2e4), 400 / np.sqrt(2e4)], rtol=1e-6)
+    # Scaling takes nothing in: the round counts once, when it is taken in.
+    scaler.update(rewards, ended, valid)
+    later.update(rewards, ended, valid)
+    assert scaler.tensors()["count"] == 3
+    assert np.array_equal(scaled(scaler, rewards), scaled(later, rewards))
 
 
 def test_the_running_return_goes_on_in_the_next_round():
@@ -61,7 +80,7 @@ def test_the_running_return_goes_on_in_the_next_round():
     for rows in (slice(0, 8), slice(8, 20)):
         parts.update(rewards[rows], ended[rows], valid[rows])
     probe = np.ones((1, 3), np.float32)
-    np.testing.assert_allclose(whole.scale(probe), parts.scale(probe), rtol=1e-6)
+    np.testing.assert_allclose(scaled(whole, probe), scaled(parts, probe), rtol=1e-6)
 
 
 def test_another_number_of_environments_starts_new_returns():
@@ -82,4 +101,4 @@ def test_a_restored_scaler_goes_on_as_the_first(rounds):
     second.load_tensors({name: tensor.clone() for name, tensor in first.tensors().items()})
     for scaler in (first, second):
         scaler.update(rewards, flags, ~flags)
-    assert np.array_equal(first.scale(rewards), second.scale(rewards))
+    assert np.array_equal(scaled(first, rewards), scaled(second, rewards))
