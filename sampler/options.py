@@ -41,7 +41,7 @@ class SamplerOptions:
     """Environment copies (slots) of each worker, which it steps in turn or vectorised."""
     vectorization: Vectorization = "auto"
     """`native` uses the environment's own vectorised form, `plain` steps copies one by one, `auto`
-    takes the native form where there is one."""
+    takes the native form where there is one that pays (from 8 copies on)."""
     name: str = dataclasses.field(default_factory=socket.gethostname)
     """What people see this sampler as; the host's name by default."""
     allow_module: tuple[str, ...] = ()

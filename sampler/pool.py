@@ -34,7 +34,7 @@ class PoolConfig:
         evaluation_environment: The one for evaluations; always built plain.
         workers: W, the number of workers.
         envs_per_worker: K, the number of slots of each.
-        vectorization: `auto` takes the environment's own vectorisation where it has one.
+        vectorization: `auto` takes the environment's own vectorisation where it has one that pays.
         step_timeout_seconds: A step or reset that takes longer means that the worker hangs.
         allowed_modules: Modules (with their submodules) that an id with a colon may name.
     """

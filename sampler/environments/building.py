@@ -14,15 +14,20 @@ if TYPE_CHECKING:
     from sampler.pool import Vectorization
 
 
+FEWEST_FOR_NATIVE = 8
+"""An environment's own vectorisation steps few copies in hardly less time than many: for CartPole
+below this number one by one is the faster way."""
+
+
 def build(recipe: Recipe, copies: int, vectorization: Vectorization) -> Environments:
     """The copies of a worker.
 
     Args:
         recipe: How to build one.
         copies: K.
-        vectorization: With `auto` an environment's own vectorisation is used where there is one
-            and it can be: it must take the arguments that the plain environment takes and say how
-            it resets.
+        vectorization: With `auto` an environment's own vectorisation is used where there is one,
+            it pays (`FEWEST_FOR_NATIVE`) and it can be: it must take the arguments that the plain
+            environment takes and say how it resets.
 
     Raises:
         EnvironmentRefusedError: It cannot be built, or not natively where `native` demands it.
@@ -30,7 +35,7 @@ def build(recipe: Recipe, copies: int, vectorization: Vectorization) -> Environm
     """
     if vectorization == "native":
         return VectorisedEnvironments(recipe, copies)
-    if vectorization == "auto" and recipe.has_native:
+    if vectorization == "auto" and recipe.has_native and copies >= FEWEST_FOR_NATIVE:
         try:
             return VectorisedEnvironments(recipe, copies)
         except (EnvironmentRefusedError, ImportError, TypeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import pool_environments  # noqa: F401 - registers what has an id of its own
 import pool_models
 
 from common import specs, tensors

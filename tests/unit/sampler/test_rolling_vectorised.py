@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pool_rolls import config, ready, roll
 
+from sampler.environments.building import FEWEST_FOR_NATIVE
 from sampler.environments.registry import EnvironmentRefusedError
 from sampler.inline_pool import InlinePool
 from sampler.seeding import SlotIdentity
@@ -149,10 +150,13 @@ def test_cartpole_natively_vectorised_is_gymnasiums_step_by_step():
     assert not rolled["valid"].all()
 
 
-def test_auto_takes_the_native_vectorisation_where_there_is_one():
-    auto = InlinePool(config("CountingSameStep-v0", envs_per_worker=2))
-    ready(auto, pool_models.uniform_choice)
-    assert roll(auto, 4).final_places == [(2, 0), (2, 1)]
+def test_auto_takes_the_native_vectorisation_where_there_is_one_and_it_pays():
+    many = InlinePool(config("CountingSameStep-v0", envs_per_worker=FEWEST_FOR_NATIVE))
+    ready(many, pool_models.uniform_choice)
+    assert roll(many, 4).final_places == [(2, slot) for slot in range(FEWEST_FOR_NATIVE)]
+    few = InlinePool(config("CountingSameStep-v0", envs_per_worker=FEWEST_FOR_NATIVE - 1))
+    ready(few, pool_models.uniform_choice)
+    assert roll(few, 4).final_places == []
     with pytest.raises(EnvironmentRefusedError, match="no vectorisation of its own"):
         InlinePool(config("Counting", vectorization="native"))
 
@@ -174,5 +178,5 @@ def test_a_vectorisation_that_does_not_say_how_it_resets_is_refused_or_passed_ov
     ):
         InlinePool(config("Silent-v0", vectorization="native"))
     with pytest.warns(UserWarning, match="AutoresetMode"):
-        InlinePool(config("Silent-v0")).close()
+        InlinePool(config("Silent-v0", envs_per_worker=FEWEST_FOR_NATIVE)).close()
     del gymnasium.registry["Silent-v0"]
