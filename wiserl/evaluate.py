@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sampler.inline_pool import InlinePool
-
 from common import signature, specs
 from common.errors import WiseRLError
 from learner import policy_file
 from learner.config import EVALUATION_SEEDS_FROM
 from learner.metrics import Evaluation
 from protos.wiserl.v1 import environment_pb2, learner_pb2
+from sampler.inline_pool import InlinePool
 from sampler.pool import EpisodesEvaluated, EvaluateTask, PoolConfig, PoolFailed, WorkerLost
 
 if TYPE_CHECKING:
