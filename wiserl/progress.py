@@ -38,8 +38,9 @@ class PlainProgress(Observer):
             self._write(" | ".join(_described(environment_steps, self._total, version, metrics)))
 
     def evaluated(self, evaluation: Evaluation) -> None:
-        """Writes the result."""
-        self._write(_evaluated(evaluation))
+        """Writes the result; that of the final policy stands in what is said at the end."""
+        if not evaluation.final:
+            self._write(_evaluated(evaluation))
 
     def _write(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
@@ -80,8 +81,9 @@ class LiveProgress(Observer):
         self._progress.update(self._task, completed=environment_steps, description=described)
 
     def evaluated(self, evaluation: Evaluation) -> None:
-        """Writes the result above the bar."""
-        self._progress.console.print(_evaluated(evaluation), highlight=False)
+        """Writes the result above the bar; the final policy's is said at the end."""
+        if not evaluation.final:
+            self._progress.console.print(_evaluated(evaluation), highlight=False)
 
     def close(self) -> None:
         """Takes the bar away."""
@@ -117,8 +119,8 @@ def _described(steps: int, total: int, version: int, metrics: dict[str, float]) 
 
 
 def _evaluated(evaluation: Evaluation) -> str:
-    name = "final policy" if evaluation.final else f"policy {evaluation.version}"
-    return f"{name} after {evaluation.global_step:,} steps: {evaluation.describe()}"
+    when = f"policy {evaluation.version} after {evaluation.global_step:,} steps"
+    return f"{when}: {evaluation.describe()}"
 
 
 def _clock(seconds: float) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
@@ -14,7 +15,7 @@ METRICS = {
     "rollout/ep_rew_mean_20": 120.04,
     "time/fps": 2000.0,
 }
-EVALUATION = Evaluation(9, 5000, True, (1, 2), (10.0, 20.0), (5, 6))
+EVALUATION = Evaluation(9, 5000, False, (1, 2), (10.0, 20.0), (5, 6))
 
 
 class Terminal(io.StringIO):
@@ -45,9 +46,15 @@ def test_evaluations_are_written_at_once():
     stream = io.StringIO()
     PlainProgress(10, stream).evaluated(EVALUATION)
     assert stream.getvalue() == (
-        "final policy after 5,000 steps: return 15.00 +- 5.00 over 2 greedy episodes "
+        "policy 9 after 5,000 steps: return 15.00 +- 5.00 over 2 greedy episodes "
         "(min 10.00, max 20.00)\n"
     )
+
+
+def test_the_final_evaluation_is_left_to_the_last_words():
+    stream = io.StringIO()
+    PlainProgress(10, stream).evaluated(dataclasses.replace(EVALUATION, final=True))
+    assert not stream.getvalue()
 
 
 def test_on_a_terminal_there_is_a_bar():
@@ -57,7 +64,7 @@ def test_on_a_terminal_there_is_a_bar():
     shown.trained(500, 3, METRICS)
     shown.evaluated(EVALUATION)
     shown.close()
-    assert "final policy after 5,000 steps" in stream.getvalue()
+    assert "policy 9 after 5,000 steps" in stream.getvalue()
     assert "500/1,000 steps" in stream.getvalue()
 
 
