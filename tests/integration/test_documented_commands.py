@@ -50,6 +50,8 @@ ELSEWHERE = dict.fromkeys(
     "test_sampler_alone.py::test_the_sampler_needs_no_torch",
 )
 WHY_NOT = {
+    ".venv/bin/wiserl bench learning --minutes 60": "an hour; test_bench_queue.py runs one",
+    ".venv/bin/python benchmarks/report.py": "rewrites a page; test_results_page.py checks it",
     "scripts/test": "this test is part of it; CI runs it",
     "scripts/test lint types imports": "parts of scripts/test, which CI runs",
     "scripts/test quick": "a part of scripts/test, which CI runs",

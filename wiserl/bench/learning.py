@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -92,7 +93,7 @@ class Queue:
                     check=True,
                     capture_output=True,
                     text=True,
-                    timeout=seconds,
+                    timeout=None if math.isinf(seconds) else seconds,
                 )
             except subprocess.TimeoutExpired:
                 return None  # the run's own samplers end with it: they watch their parent
