@@ -9,8 +9,10 @@ import json
 import os
 import subprocess
 import sys
+from concurrent import futures
 from pathlib import Path
 
+import grpc
 import gymnasium
 import numpy as np
 import onnx
@@ -31,10 +33,11 @@ from learner.front.coordinator import Coordinator
 from learner.front.server import FrontServer
 from learner.front.settings import FrontSettings, RunIdentity
 from learner.publishing.publication import Publication
-from protos.wiserl.v1 import environment_pb2, learner_pb2
+from protos.wiserl.v1 import environment_pb2, learner_pb2, learner_pb2_grpc
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples/minimal_sampler.py"
+SEED = 7
 FLOAT, INT, BOOL = (np.dtype(name) for name in ("float32", "int64", "bool"))
 
 SIGNATURE = Signature(
@@ -104,7 +107,8 @@ def publication(version: int, lean: float) -> Publication:
 def front():
     cart_pole = environment_pb2.EnvironmentReference(id="CartPole-v1")
     coordinator = Coordinator(
-        RunIdentity("run", "none", cart_pole, cart_pole), FrontSettings(total_steps=10**6, seed=7)
+        RunIdentity("run", "none", cart_pole, cart_pole),
+        FrontSettings(total_steps=10**6, seed=SEED),
     )
     server = FrontServer(coordinator)
     server.start()
@@ -113,26 +117,34 @@ def front():
 
 
 @pytest.fixture
-def sampler(front):
-    process = subprocess.Popen(
-        [sys.executable, EXAMPLE, front.address],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    yield process
-    process.kill()
-    process.communicate()
+def start():
+    """Starts samplers of an address."""
+    processes = []
+
+    def start(address: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, EXAMPLE, address],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
-def seed_of(slot: int, incarnation: int) -> int:
-    text = f"wiserl/7/0/{slot}/{incarnation}/environment"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") & (2**31 - 1)
+@pytest.fixture
+def sampler(front, start):
+    return start(front.address)
 
 
 class Replay:
-    """One slot's environment, stepped with the recorded actions, one reset late."""
+    """A sampler's environment, stepped with the recorded actions, one reset late."""
 
     def __init__(self, seed: int) -> None:
         self.environment = gymnasium.make("CartPole-v1")
@@ -167,39 +179,56 @@ def roll_round(front: FrontServer, version: int, **sizes: int):
     return front.wait(lambda coordinator: coordinator.closed_round())
 
 
+def check_fragment(batch, position: int, version: int, replay: Replay) -> None:
+    """Every column of a fragment is what the replay of its actions gives."""
+    actions = batch.columns[ColumnKey(Role.ACTION)][:, position]
+    rows = [replay.row(int(action)) for action in actions]
+    for role in rows[0]:
+        expected = np.array([row[role] for row in rows])
+        assert np.array_equal(batch.columns[ColumnKey(role)][: len(rows), position], expected)
+    observations = batch.columns[ColumnKey(Role.OBSERVATION)][:, position]
+    assert np.array_equal(observations[-1], replay.observation)
+    logits = batch.columns[ColumnKey(Role.RECORD, key="logits")][:, position]
+    np.testing.assert_allclose(logits[:, 1], version * observations[:-1, 2], rtol=1e-6)
+
+
+def check_episodes(batch) -> None:
+    assert 0 < batch.columns[ColumnKey(Role.ACTION)].mean() < 1
+    ends = batch.columns[ColumnKey(Role.EPISODE_END)]
+    assert len(batch.episodes) == ends.sum() > 0
+    assert all(episode.length == episode.episode_return > 0 for episode in batch.episodes)
+
+
 def test_what_it_pushes_is_what_gymnasium_does(front, sampler):
     with front.locked() as coordinator:
         coordinator.open_run(SIGNATURE, fragment_rows=100)
-    replays: list[Replay] = []
-    for version, n_envs in ((1, 8), (2, 8), (3, 5)):
+    replay = Replay(SEED)
+    sizes = {1: 8, 2: 20, 3: 5}
+    for version, n_envs in sizes.items():
         batch = roll_round(front, version, n_envs=n_envs, n_steps=100)
-        if not replays:
-            incarnation = batch.episodes[0].incarnation
-            replays = [Replay(seed_of(slot, incarnation)) for slot in range(8)]
-        actions = batch.columns[ColumnKey(Role.ACTION)]
-        for slot in range(n_envs):
-            rows = [replays[slot].row(int(action)) for action in actions[:, slot]]
-            for role in rows[0]:
-                ours = np.array([row[role] for row in rows])
-                assert np.array_equal(batch.columns[ColumnKey(role)][: len(rows), slot], ours)
-            last = batch.columns[ColumnKey(Role.OBSERVATION)][-1, slot]
-            assert np.array_equal(last, replays[slot].observation)
-        logits = batch.columns[ColumnKey(Role.RECORD, key="logits")]
-        angle = batch.columns[ColumnKey(Role.OBSERVATION)][:-1, :, 2]
-        np.testing.assert_allclose(logits[..., 1], version * angle, rtol=1e-6)
-        assert 0 < actions.mean() < 1
-        ends = batch.columns[ColumnKey(Role.EPISODE_END)]
-        assert len(batch.episodes) == ends.sum() > 0
-        assert all(episode.length == episode.episode_return > 0 for episode in batch.episodes)
+        for position in range(n_envs):
+            check_fragment(batch, position, version, replay)
+        check_episodes(batch)
     assert sampler.poll() is None
-
-
-def test_a_slot_may_owe_several_fragments_and_a_gap_is_counted(front, sampler):
     with front.locked() as coordinator:
-        coordinator.open_run(SIGNATURE, fragment_rows=10)
-    assert roll_round(front, 1, n_envs=20, n_steps=10).steps > 0
-    assert roll_round(front, 2, n_envs=3, n_steps=10).steps > 0
-    assert roll_round(front, 3, n_envs=8, n_steps=10).steps > 0
+        assert not any(coordinator.ledger.metrics().values())
+        (status,) = coordinator.watch(front.now(), learner_pb2.WatchRunRequest()).samplers
+    # What it rolled last it tells with its next pull.
+    assert 0 <= 100 * sum(sizes.values()) - status.progress.rows_rolled <= 100
+
+
+def test_two_of_them_share_a_round_and_roll_different_environments(front, start):
+    with front.locked() as coordinator:
+        coordinator.open_run(SIGNATURE, fragment_rows=50)
+    both = [start(front.address), start(front.address)]
+    front.wait(lambda coordinator: coordinator.samplers == 2 or None)
+    replays = Replay(SEED), Replay(SEED + 1)
+    for version in (1, 2):
+        batch = roll_round(front, version, n_envs=8, n_steps=50)
+        for position in range(8):
+            check_fragment(batch, position, version, replays[position // 4])
+        check_episodes(batch)
+    assert [process.poll() for process in both] == [None, None]
 
 
 def test_it_evaluates_by_version_and_finishes_when_it_is_told_to(front, sampler):
@@ -226,15 +255,50 @@ def test_it_evaluates_by_version_and_finishes_when_it_is_told_to(front, sampler)
     assert (sampler.returncode, output.strip(), errors) == (0, "enough", "")
 
 
-def test_it_imports_nothing_of_ours_but_the_stubs():
+class BusyLearner(learner_pb2_grpc.LearnerServiceServicer):
+    """Is not there for the first two calls, and lets nobody in."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def GetRun(self, request, context):  # noqa: N802 - the contract's name
+        self.calls += 1
+        if self.calls < 3:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
+        environment = environment_pb2.EnvironmentReference(id="CartPole-v1")
+        return learner_pb2.GetRunResponse(
+            run_id="run", training_environment=environment, evaluation_environment=environment
+        )
+
+    def Register(self, request, context):  # noqa: N802 - the contract's name
+        context.abort(grpc.StatusCode.FAILED_PRECONDITION, "another environment")
+
+
+def test_it_calls_again_what_was_unavailable_and_stops_at_what_will_not_pass(start):
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    busy = BusyLearner()
+    learner_pb2_grpc.add_LearnerServiceServicer_to_server(busy, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    process = start(f"127.0.0.1:{port}")
+    _, errors = process.communicate(timeout=60)
+    server.stop(None)
+    assert busy.calls == 3
+    assert process.returncode == 1
+    assert "another environment" in errors
+
+
+def test_it_is_short_and_imports_nothing_of_ours_but_the_stubs():
+    source = EXAMPLE.read_text()
+    assert len(source.splitlines()) < 80
     imported = set()
-    for node in ast.walk(ast.parse(EXAMPLE.read_text())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
+            imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module)
-    ours = {name for name in imported if name.split(".")[0] not in sys.stdlib_module_names}
-    assert ours == {"grpc", "gymnasium", "numpy", "onnxruntime", "protos.wiserl.v1"}
+            imported.add(node.module.split(".")[0])
+    ours = imported - set(sys.stdlib_module_names)
+    assert ours == {"grpc", "gymnasium", "numpy", "onnxruntime", "protos"}
 
 
 @pytest.mark.learning
