@@ -12,6 +12,7 @@ random actions in one process: what no system on this machine can exceed on one 
 from __future__ import annotations
 
 import argparse
+import statistics
 import subprocess
 import sys
 import time
@@ -27,10 +28,15 @@ from learner.front.coordinator import Coordinator
 from learner.front.server import FrontServer
 from learner.front.settings import FrontSettings, RunIdentity
 from learner.publishing.publisher import Publisher
+from protos.wiserl.v1 import learner_pb2
 
 
-def rolling(options: argparse.Namespace) -> float:
-    """Valid environment steps a second that reach the learner, after a warm-up of a fifth."""
+def rolling(options: argparse.Namespace) -> tuple[float, dict[str, float]]:
+    """Valid environment steps a second that reach the learner, after a warm-up of a fifth.
+
+    And the shares of the workers' time: the policy's, the environments' (with what is recorded of
+    them), and the rest, in which a worker waits for a grant, a session or a buffer.
+    """
     run = RunConfig(env=options.env)
     environment = run.training_environment()
     budget = 1 << 60
@@ -54,7 +60,15 @@ def rolling(options: argparse.Namespace) -> float:
         front.stop()
 
 
-def _measure(front: FrontServer, options: argparse.Namespace) -> float:
+def _worked(front: FrontServer) -> np.ndarray:
+    """Seconds of policy and environments, summed over all workers so far."""
+    with front.locked() as coordinator:
+        status = coordinator.watch(front.now(), learner_pb2.WatchRunRequest())
+    progress = [sampler.progress for sampler in status.samplers]
+    return np.array([(one.policy_seconds, one.environment_seconds) for one in progress]).sum(0)
+
+
+def _measure(front: FrontServer, options: argparse.Namespace) -> tuple[float, dict[str, float]]:
     n_envs = options.samplers * options.workers * options.envs_per_worker
     config = PPOConfig(n_envs=n_envs, n_steps=options.rows)
     spec = front.wait(lambda coordinator: coordinator.spec)
@@ -65,10 +79,10 @@ def _measure(front: FrontServer, options: argparse.Namespace) -> float:
     parameter = next(algorithm.behaviour.parameters())
     steps, version = 0, 0
     begin = measured_from = time.perf_counter()
-    warm = False
+    warm, worked_before = False, np.zeros(2)
     while (now := time.perf_counter()) < begin + options.seconds or not warm:
         if not warm and version and now > begin + options.seconds / 5:
-            warm, measured_from, steps = True, now, 0
+            warm, measured_from, steps, worked_before = True, now, 0, _worked(front)
         version += 1
         with torch.no_grad():
             parameter.add_(1e-6)
@@ -77,7 +91,11 @@ def _measure(front: FrontServer, options: argparse.Namespace) -> float:
             coordinator.publish(publication, {})
             coordinator.open_round(front.now(), n_envs=n_envs, n_steps=options.rows)
         steps += front.wait(lambda coordinator: coordinator.closed_round()).steps
-    return steps / (time.perf_counter() - measured_from)
+    seconds = time.perf_counter() - measured_from
+    workers = options.samplers * options.workers
+    policy, environments = (_worked(front) - worked_before) / (seconds * workers)
+    shares = {"policy": policy, "environments": environments, "rest": 1 - policy - environments}
+    return steps / seconds, shares
 
 
 def bare(options: argparse.Namespace) -> float:
@@ -125,15 +143,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--name", help="write benchmarks/results/NAME.json")
     options = parser.parse_args()
-    ours, limits = [], []
+    ours, limits, shares = [], [], []
     for _ in range(options.repeats):
         limits.append(bare(options))
-        ours.append(rolling(options))
+        rate, share = rolling(options)
+        ours.append(rate)
+        shares.append(share)
         print(f"{ours[-1]:,.0f} steps/s; bare environments on one core {limits[-1]:,.0f}")
     result = {
         "settings": vars(options),
         "steps_per_second": harness.spread(ours),
         "bare_one_core": harness.spread(limits),
+        "worker_time": {
+            name: statistics.median(share[name] for share in shares) for name in shares[0]
+        },
     }
     ratio = result["steps_per_second"]["median"] / result["bare_one_core"]["median"]
     print(f"median {result['steps_per_second']['median']:,.0f} steps/s, {ratio:.2f} x bare core")

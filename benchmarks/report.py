@@ -41,7 +41,9 @@ def rate(record: dict[str, Any]) -> str:
         f"| {settings['env']} {kind}, {settings['workers']} workers x "
         f"{settings['envs_per_worker']}, {settings['rows']} rows a fragment "
         f"| {ours['median']:,.0f} ({ours['min']:,.0f} to {ours['max']:,.0f}) "
-        f"| {bare['median']:,.0f} | {ours['median'] / bare['median']:.2f} |"
+        f"| {bare['median']:,.0f} | {ours['median'] / bare['median']:.2f} | "
+        + " / ".join(f"{100 * share:.0f} %" for share in result["worker_time"].values())
+        + " |"
     )
 
 
@@ -51,7 +53,10 @@ def rolling(records: list[dict[str, Any]]) -> str:
         "## Rolling into a learner\n\n"
         "Real sampler processes, a real gRPC learner that does everything but train; steps a\n"
         "second, median (range), beside the bare environments on one core in the same run.\n\n"
-        "| what | steps/s | bare, one core | ratio |\n|---|---|---|---|"
+        "Where a worker's time goes: acting, stepping (with recording), the rest (waiting for\n"
+        "the next round, new sessions).\n\n"
+        "| what | steps/s | bare, one core | ratio | policy / environments / rest |\n"
+        "|---|---|---|---|---|"
     )
     return "\n".join([head, *map(rate, records)])
 
