@@ -210,15 +210,15 @@ class LearnerClient:
                 self._heard()
                 return response
             self._listen(began, status)
-            todo = action(status)
-            if todo == Action.REFUSED:
+            reaction = action(status)
+            if reaction == Action.REFUSED:
                 return Refused(status.code, str(status))
-            if todo == Action.STOP:
+            if reaction == Action.STOP:
                 raise SamplerStopError(ExitCode.REFUSED, f"{method.name}: {status}")
-            if todo in _SIGNALS:
-                raise _SIGNALS[todo](str(status))
+            if reaction in _SIGNALS:
+                raise _SIGNALS[reaction](str(status))
             self._complain(method.name, status)
-            if todo == Action.WAIT:
+            if reaction == Action.WAIT:
                 await asyncio.sleep(backoff.pause_of(status.retry_seconds or 0.0))
             else:
                 await asyncio.sleep(backoff.pause())
