@@ -26,7 +26,7 @@ Made by `benchmarks/report.py` from the data in `benchmarks/results/`; do not ed
 
 A seed's score is the mean return of its final policy in 100 greedy episodes on fixed evaluation
 seeds. IQM is the interquartile mean over seeds, in brackets its 95 % bootstrap interval. Presets
-were tuned on seeds 0 to 2; the seeds here were named before the first run. "Steps to the gate" is
+were tuned on seeds 0 to 5; the seeds here were named before the first run. "Steps to the gate" is
 when the mean of the last 100 *training* episodes, which explore, first reached the gate.
 
 """

@@ -30,7 +30,7 @@ def test_every_task_names_its_seeds_and_a_preset():
     assert {"ppo-cartpole", "ppo-pendulum"} <= every.keys()
     for task in every.values():
         assert len(set(task.seeds)) == len(task.seeds) >= 3
-        assert not {0, 1, 2}.intersection(task.seeds), "presets were tuned on these"
+        assert not set(range(6)).intersection(task.seeds), "presets were tuned on these"
         assert task.gate <= task.stretch
 
 
