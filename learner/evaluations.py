@@ -54,11 +54,6 @@ class Evaluation:
         """Whether every seed has its episode."""
         return len(self._results) == len(self._order)
 
-    @property
-    def undealt(self) -> int:
-        """How many seeds nobody plays at present."""
-        return len(self._undealt)
-
     def episodes(self) -> list[learner_pb2.EvaluatedEpisode]:
         """The episodes in the order of the seeds."""
         return [self._results[seed] for seed in self._order if seed in self._results]

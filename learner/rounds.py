@@ -68,11 +68,6 @@ class Round:
         """Whether every fragment is there."""
         return self.delivered == self.fragments
 
-    @property
-    def undealt(self) -> int:
-        """How many fragments nobody rolls at present."""
-        return len(self._undealt)
-
     def deal(self, seats: Sequence[Seat]) -> list[RoundGrant]:
         """Deals what nobody rolls in turn over the seats, to their lowest slots.
 
