@@ -1,0 +1,39 @@
+"""A minibatch of transitions out of replay."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from learner.experience.columns import Columns
+
+
+@dataclasses.dataclass(frozen=True)
+class Transitions:
+    """M transitions of one agent, each over the m steps of its n-step window.
+
+    A window ends after n steps, at a step that terminated or was truncated, or at its block's edge;
+    m is what is left of n.
+
+    Attributes:
+        rows: [M] int64, where they lie in the store.
+        writes: [M] int64, what tells a row from another one that takes its place later.
+        columns: `[M, ...]`, entry t of every column with rows.
+        next_columns: `[M, ...]`, entry t + m of every column with one entry more than rows; the
+            final observation where the next entry is another episode's.
+        returns: [M] float32, sum over k < m of gamma^k r[t + k], of transformed rewards.
+        discounts: [M] float32, gamma^m, and 0 where step t + m - 1 terminated.
+        weights: [M] float32, importance weights over the largest of the minibatch; 1 where
+            sampling is uniform.
+    """
+
+    rows: NDArray[Any]
+    writes: NDArray[Any]
+    columns: Columns
+    next_columns: Columns
+    returns: NDArray[Any]
+    discounts: NDArray[Any]
+    weights: NDArray[Any]
