@@ -39,6 +39,13 @@ class RunConfig:
     total_steps: int = 100_000
     """Budget: environment steps to train for, over all samplers."""
 
+    sync: bool | None = None
+    """Synchronous rounds, in which samplers and learner wait for each other and the same seed gives
+    the same run; none for what the algorithm does by itself (replay is filled asynchronously)."""
+
+    stop_at_return: float | None = None
+    """Ends the run when the mean return of the last 100 training episodes reaches this."""
+
     eval_points: int = 5
     """Greedy evaluations along the way, evenly spaced from the untrained policy on; 0 for none."""
 
@@ -79,6 +86,8 @@ class RunConfig:
                 raise InvalidFieldError(name, f"{value} is below {bound}")
         if not 0 <= self.seed < 2**63:
             raise InvalidFieldError("seed", f"{self.seed} is not in [0, 2^63)")
+        if self.stop_at_return is not None and not math.isfinite(self.stop_at_return):
+            raise InvalidFieldError("stop_at_return", f"{self.stop_at_return} is no return")
         if not (math.isfinite(self.checkpoint_seconds) and self.checkpoint_seconds > 0):
             raise InvalidFieldError(
                 "checkpoint_seconds", f"{self.checkpoint_seconds} is no positive time"

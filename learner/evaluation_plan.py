@@ -27,10 +27,14 @@ class EvaluationPlan:
 
     Which version is evaluated follows from the step counts alone, and results come out in the order
     of versions, so that a run's record does not depend on how fast samplers play.
+
+    Args:
+        config: The run's settings.
+        after: The steps that the run had when its last process ended; -1 for a run that begins.
     """
 
-    def __init__(self, config: RunConfig) -> None:
-        self._due = collections.deque(config.evaluation_steps())
+    def __init__(self, config: RunConfig, *, after: int = -1) -> None:
+        self._due = collections.deque(s for s in config.evaluation_steps() if s > after)
         self._episodes = config.eval_episodes
         self._final_episodes = config.final_eval_episodes
         self._running: collections.deque[_Started] = collections.deque()

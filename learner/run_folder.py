@@ -8,7 +8,10 @@
 - `episodes.csv`: one row a training episode
 - `evaluations.csv`: one row an evaluation, in the order of versions
 - `events.out.tfevents*`: the same curves for TensorBoard
+- `run_id`: what samplers know the run by
+- `header.bin`: counters that outlive the learner's process: steps, sequences, versions, losses
 - `checkpoints/`: the newest generations of the training state
+- `replay/`: the replay buffer, where it lives in files
 - `policy.onnx`: the newest policy saved, and `policy.json`, which says how to feed it
 - `curve.png`: return against environment steps
 - `result.json`: how the run ended
@@ -30,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from common.errors import WiseRLError
 from learner import files
 
 if TYPE_CHECKING:
@@ -115,6 +119,21 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def identity(self) -> Path:
+        """The run's id, by which samplers know it again after a restart."""
+        return self.path / "run_id"
+
+    @property
+    def header(self) -> Path:
+        """The counters that outlive the process."""
+        return self.path / "header.bin"
+
+    @property
+    def replay(self) -> Path:
+        """The folder of a replay buffer that lives in files."""
+        return self.path / "replay"
+
+    @property
     def policy_model(self) -> Path:
         """The newest policy's graph."""
         return self.path / "policy.onnx"
@@ -145,6 +164,24 @@ class RunFolder:
     def sampler_log(self, number: int) -> Path:
         """What the local sampler of that number wrote to stderr."""
         return self.path / f"sampler-{number}.log"
+
+    def write_identity(self, run_id: str) -> None:
+        """Gives the run its id, for good."""
+        files.replace(self.identity, f"{run_id}\n".encode())
+
+    def read_identity(self) -> str:
+        """The run's id.
+
+        Raises:
+            WiseRLError: The folder is not that of a run that can go on.
+        """
+        try:
+            return self.identity.read_text(encoding="utf-8").strip()
+        except OSError:
+            raise WiseRLError(
+                f"{self.path} is no run that can be resumed: {self.identity.name} cannot be read; "
+                "name a run folder such as runs/CartPole-v1/ppo/<time>-s0"
+            ) from None
 
     def write_config(self, settings: Mapping[str, Any]) -> None:
         """Writes the resolved settings: plain mappings, sequences, texts and numbers."""

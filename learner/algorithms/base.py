@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 JSON: TypeAlias = bool | int | float | str | list["JSON"] | dict[str, "JSON"] | None
 C = TypeVar("C")
 
+OPTIMISER = "optimiser"
+"""How the names of an optimiser's own tensors begin, in `Algorithm.tensors`."""
+
 
 class Algorithm(abc.ABC, Generic[C]):
     """One algorithm for one environment. A subclass is all that a new algorithm takes.
@@ -81,6 +84,19 @@ class Algorithm(abc.ABC, Generic[C]):
         Raises:
             InvalidFieldError: Tensors are missing, unknown or of another shape.
         """
+
+    def begin_from(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes over what another run has learned: all tensors but those of the optimiser.
+
+        Args:
+            tensors: As that run's `tensors` gave them.
+
+        Raises:
+            InvalidFieldError: They are of another algorithm, environment or network.
+        """
+        own = self.tensors()
+        fresh = {name: own[name].clone() for name in own if name.startswith(OPTIMISER)}
+        self.load_tensors({**tensors, **fresh})
 
     @abc.abstractmethod
     def values(self) -> dict[str, JSON]:
