@@ -21,6 +21,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import platform
 import re
@@ -152,6 +153,14 @@ class RunFolder:
     def result(self) -> Path:
         """How the run ended."""
         return self.path / "result.json"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its last process did all that there was to do."""
+        try:
+            return bool(json.loads(self.result.read_bytes())["status"] == "finished")
+        except (OSError, ValueError, KeyError):
+            return False
 
     def discard(self, root: Path) -> None:
         """Removes the folder, and those above it up to `root` where it was the only one in them."""
