@@ -1,35 +1,23 @@
-"""The record of a run: its tables and TensorBoard curves, round by round and version by version.
-
-`metrics.csv`, `episodes.csv` and `evaluations.csv` depend on the seed and the settings alone: their
-rows follow the rounds of training and the order of versions, never arrival. What depends on the
-machine stands in columns whose names begin with `time/`.
-"""
+"""What a run is measured by, and how everyone who wants to know is told."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.logging import Logger
-from learner.statistics import EpisodeStatistics, finished_episodes
-from learner.tables import Table
-from learner.tensorboard import EventFile
+from learner.csv_record import CsvRecord
+from learner.observer import Observer, Observers
+from learner.statistics import EpisodeStatistics
+from learner.tensorboard import TensorBoard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from learner.experience.on_policy import OnPolicyBatch
     from learner.run_folder import RunFolder
+    from learner.statistics import FinishedEpisode
     from protos.wiserl.v1 import learner_pb2
-
-_log = Logger()
-
-_EVENT_SECONDS = 0.1
-"""TensorBoard gets points no more often: its records cost time to frame, and nobody sees more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +70,12 @@ class Evaluation:
             "eval/mean_ep_length": float(np.mean(self.lengths)),
         }
 
-    def describe(self) -> str:
-        """The returns in a line for people."""
+    def describe(self, manner: str = "greedy") -> str:
+        """The returns in a line for people; `manner` says how actions were chosen."""
         returns = np.array(self.returns, np.float64)
         return (
             f"return {returns.mean():.2f} +- {returns.std():.2f} "
-            f"over {len(returns)} greedy episodes "
+            f"over {len(returns)} {manner} episodes "
             f"(min {returns.min():.2f}, max {returns.max():.2f})"
         )
 
@@ -110,98 +98,66 @@ class Evaluation:
 
 
 class Metrics:
-    """Writes the record of a run into its folder.
+    """The numbers of a run; its tables, its TensorBoard curves and its observers are told of them.
 
     Args:
         folder: The run's.
+        resumed: Whether the run goes on with what an earlier process has trained: tables are
+            continued then.
+        observer: Is told after the tables are written.
 
     Attributes:
         episodes: The statistics of training episodes.
         newest: The newest value of every metric.
+        observers: All of them, for the events that have no numbers; says whether one had enough.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(
+        self, folder: RunFolder, *, resumed: bool = False, observer: Observer | None = None
+    ) -> None:
         self.episodes = EpisodeStatistics()
         self.newest: dict[str, float] = {}
-        self._folder = folder
-        self._rounds = Table(folder.metrics, ("round", "global_step"))
-        self._episodes = Table(folder.episodes, ("global_step", "return", "length"))
-        self._evaluations = Table(
-            folder.evaluations, ("version", "global_step", "final", "episodes")
-        )
-        self._events: EventFile | None = None
-        self._last_event = -math.inf
-        self._pending: tuple[int, dict[str, float]] | None = None
+        self._own = Observers([CsvRecord(folder, resumed=resumed), TensorBoard(folder.path)])
+        self.observers = Observers([self._own, observer or Observer()])
 
-    def round(
+    def record(
         self,
-        batch: OnPolicyBatch,
         *,
-        steps_before: int,
+        version: int,
+        global_step: int,
+        episodes: Sequence[FinishedEpisode],
         training: Mapping[str, float],
         timing: Mapping[str, float],
     ) -> None:
-        """Records a round that was trained on.
+        """Records a stretch of training: one row of `metrics.csv`.
 
         Args:
-            batch: The round.
-            steps_before: Environment steps of the run before it.
-            training: What the algorithm's update reported.
+            version: The newest policy published, trained on `global_step` steps.
+            global_step: Environment steps of the run.
+            episodes: Those that ended since the last call, in the order in which they did.
+            training: What the algorithm reported.
             timing: What depends on the machine, by names that begin with `time/`.
+
+        Raises:
+            CallbackError: An observer failed.
         """
-        ended = finished_episodes(batch, steps_before)
-        self.episodes.add(ended)
-        self._episodes.append(
-            *(
-                {
-                    "global_step": episode.global_step,
-                    "return": episode.episode_return,
-                    "length": episode.length,
-                    **episode.metrics,
-                }
-                for episode in ended
-            )
-        )
-        step = steps_before + batch.steps
-        scalars = {**self.episodes.scalars(), **training, **timing}
-        self._rounds.append({"round": batch.version, "global_step": step, **scalars})
-        self._add(step, {name: float(v) for name, v in scalars.items() if v is not None})
+        self.episodes.add(episodes)
+        means = {name: mean for name, mean in self.episodes.scalars().items() if mean is not None}
+        metrics = {**means, **training, **timing}
+        self.newest.update(metrics)
+        if episodes:
+            self.observers.episodes_ended(episodes)
+        self.observers.trained(global_step, version, metrics)
 
     def evaluation(self, evaluation: Evaluation) -> None:
-        """Records an evaluation; call it in the order of versions."""
-        scalars = evaluation.scalars()
-        self._evaluations.append(
-            {
-                "version": evaluation.version,
-                "global_step": evaluation.global_step,
-                "final": int(evaluation.final),
-                "episodes": len(evaluation.returns),
-                **scalars,
-            }
-        )
-        self.newest.update(scalars)
-        self._write_event(evaluation.global_step, scalars)
+        """Records an evaluation; call it in the order of versions.
+
+        Raises:
+            CallbackError: An observer failed.
+        """
+        self.newest.update(evaluation.scalars())
+        self.observers.evaluated(evaluation)
 
     def close(self) -> None:
-        """Writes what is outstanding."""
-        if self._pending is not None:
-            self._write_event(*self._pending)
-        if self._events is not None:
-            self._events.close()
-
-    def _add(self, step: int, scalars: dict[str, float]) -> None:
-        self.newest.update(scalars)
-        self._pending = (step, scalars)
-        now = time.monotonic()
-        if now - self._last_event >= _EVENT_SECONDS:
-            self._last_event = now
-            self._write_event(step, scalars)
-            self._pending = None
-
-    def _write_event(self, step: int, scalars: Mapping[str, float]) -> None:
-        try:
-            if self._events is None:
-                self._events = EventFile(self._folder.path)
-            self._events.add(step, scalars)
-        except OSError as error:
-            _log.error("tensorboard_not_written", reason=str(error))
+        """Writes what is outstanding; the observer is left to who made it."""
+        self._own.close()

@@ -17,7 +17,7 @@ class Status(enum.StrEnum):
     """How a run ended."""
 
     FINISHED = "finished"
-    """The step budget is met and the final policy evaluated."""
+    """The step budget is met, or a callback had enough; the final policy is evaluated."""
     STOPPED = "stopped"
     """Someone asked it to stop; its state is in a checkpoint."""
     FAILED = "failed"
@@ -40,6 +40,7 @@ class Outcome:
         losses: Pushes and rows that were not trained on, by reason.
         error: What ended a run that failed.
         signal: The one that asked a run to stop.
+        stop_reason: Why a callback had a run finish before its step budget was met.
     """
 
     status: Status
@@ -53,12 +54,14 @@ class Outcome:
     losses: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
     error: str | None = None
     signal: int | None = None
+    stop_reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as `result.json` has it; numbers that JSON lacks (NaN, infinity) are null."""
         described = {
             "status": self.status.value,
             "error": self.error,
+            "stop_reason": self.stop_reason,
             "environment_steps": self.environment_steps,
             "version": self.version,
             "seconds": self.seconds,

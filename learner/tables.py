@@ -27,14 +27,26 @@ class Table:
     Args:
         path: Where the file is; one that is there is replaced.
         columns: The first columns, in order; others follow as rows bring them.
+        resumed: Continue the file that is there, if any; the part of a row that a crash left at its
+            end is dropped.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], *, resumed: bool = False) -> None:
         self._path = path
         self._columns: list[str] = []
         self._size = 0
         self._unwritten: list[Mapping[str, Cell]] = []
-        self._rewrite(list(columns), [])
+        if not (resumed and path.is_file() and self._continue()):
+            self._rewrite(list(columns), [])
+
+    def _continue(self) -> bool:
+        """Takes over the file's columns and whole rows; false where it has not even a header."""
+        text = self._path.read_bytes()
+        whole = text[: text.rfind(b"\n") + 1].decode()
+        self._columns = next(csv.reader(io.StringIO(whole)), [])
+        self._size = len(whole.encode())
+        self._extend("")
+        return bool(self._columns)
 
     def append(self, *rows: Mapping[str, Cell]) -> None:
         """Adds rows."""

@@ -8,15 +8,26 @@ every run.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import struct
 import time
 from typing import TYPE_CHECKING
 
+from common.logging import Logger
+from learner.observer import Observer
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from learner.metrics import Evaluation
+
+_log = Logger()
+
+_POINT_SECONDS = 0.1
+"""Points come no more often: records cost time to frame, and nobody sees more."""
 
 _POLYNOMIAL = 0x82F63B78
 
@@ -80,3 +91,46 @@ class EventFile:
         self._file.write(length + struct.pack("<I", masked_crc32c(length)))
         self._file.write(data + struct.pack("<I", masked_crc32c(data)))
         self._file.flush()
+
+
+class TensorBoard(Observer):
+    """Draws every metric against environment steps; a disk that refuses ends no training.
+
+    Args:
+        folder: Where the event file goes; it is made with the first point.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: EventFile | None = None
+        self._last = -math.inf
+        self._pending: tuple[int, Mapping[str, float]] | None = None
+
+    def trained(self, environment_steps: int, version: int, metrics: Mapping[str, float]) -> None:
+        """Draws the metrics, or keeps them until the last point is old enough."""
+        del version
+        now = time.monotonic()
+        if now - self._last < _POINT_SECONDS:
+            self._pending = (environment_steps, metrics)
+            return
+        self._last, self._pending = now, None
+        self._add(environment_steps, metrics)
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Draws the evaluation where its policy stood."""
+        self._add(evaluation.global_step, evaluation.scalars())
+
+    def close(self) -> None:
+        """Draws what is kept, and ends the file."""
+        if self._pending is not None:
+            self._add(*self._pending)
+        if self._file is not None:
+            self._file.close()
+
+    def _add(self, step: int, scalars: Mapping[str, float]) -> None:
+        try:
+            if self._file is None:
+                self._file = EventFile(self._folder)
+            self._file.add(step, scalars)
+        except OSError as error:
+            _log.error("tensorboard_not_written", reason=str(error))

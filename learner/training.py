@@ -20,9 +20,10 @@ from learner.checkpoints import Checkpoints
 from learner.evaluation_plan import EvaluationPlan
 from learner.front.interface import DrainingError
 from learner.metrics import Metrics
-from learner.observer import Observer
+from learner.observer import CallbackError
 from learner.outcome import Outcome, Status
 from learner.publishing.publisher import Publisher
+from learner.statistics import finished_episodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from learner.front.coordinator import Coordinator
     from learner.front.interface import Front
     from learner.metrics import Evaluation
+    from learner.observer import Observer
     from learner.publishing.publication import Publication
     from learner.run_folder import RunFolder
 
@@ -78,14 +80,18 @@ def train(job: Job, front: Front, observer: Observer | None = None) -> Outcome:
 
     Raises:
         UnsupportedSpaceError: The algorithm cannot learn in the environment.
+        CallbackError: An observer failed.
     """
     torch.set_num_threads(job.config.threads or 1)
-    training = _Training(job, front, observer or Observer())
+    training = _Training(job, front, observer)
     try:
         training.run()
     except DrainingError:
         reason = job.failure()
         return training.end(Status.FAILED if reason else Status.STOPPED, reason)
+    except CallbackError as error:
+        training.end(Status.FAILED, str(error))
+        raise
     except Exception as error:
         training.end(Status.FAILED, f"{type(error).__name__}: {error}", save=False)
         raise
@@ -93,12 +99,12 @@ def train(job: Job, front: Front, observer: Observer | None = None) -> Outcome:
 
 
 class _Training:
-    def __init__(self, job: Job, front: Front, observer: Observer) -> None:
+    def __init__(self, job: Job, front: Front, observer: Observer | None) -> None:
         self._job = job
         self._config = job.config
         self._front = front
-        self._observer = observer
-        self._metrics = Metrics(job.folder)
+        self._metrics = Metrics(job.folder, observer=observer)
+        self._observers = self._metrics.observers
         self._plan = EvaluationPlan(job.config)
         self._checkpoints = Checkpoints(job.folder.checkpoints, kept=job.config.checkpoints_kept)
         self._algorithm: OnPolicyAlgorithm[Any] | None = None
@@ -109,13 +115,14 @@ class _Training:
         self._first_update: float | None = None
 
     def run(self) -> None:
+        self._observers.opened(self._job.folder, resumed=False)
         algorithm, publisher = self._build()
         first = publisher.publish(1)
         with self._front.locked() as coordinator:
             coordinator.open_run(algorithm.signature, fragment_rows=algorithm.n_steps)
         self._offer(first, algorithm)
-        self._observer.began(1)
-        while self._steps < self._config.total_steps:
+        self._observers.began(1)
+        while self._steps < self._config.total_steps and not self._observers.stop_reason:
             waiting = time.perf_counter()
             batch = self._front.wait(lambda coordinator: coordinator.closed_round())
             updating = time.perf_counter()
@@ -177,22 +184,29 @@ class _Training:
             self._first_update = elapsed
         timing["time/time_elapsed"] = elapsed
         timing["time/fps"] = self._steps / elapsed
-        self._metrics.round(batch, steps_before=steps_before, training=reported, timing=timing)
+        self._metrics.record(
+            version=batch.version + 1,
+            global_step=self._steps,
+            episodes=finished_episodes(batch, steps_before),
+            training=reported,
+            timing=timing,
+        )
         with self._front.locked() as coordinator:
             coordinator.set_metrics(self._metrics.newest)
             evaluations = self._plan.collect(coordinator)
         self._take(evaluations)
-        self._observer.trained(self._steps, batch.version + 1, self._metrics.newest)
 
     def _take(self, evaluations: list[Evaluation]) -> None:
         for evaluation in evaluations:
-            self._metrics.evaluation(evaluation)
-            self._observer.evaluated(evaluation)
             if evaluation.final:
                 self._final = evaluation
+            self._metrics.evaluation(evaluation)
 
     def _evaluate_final(self) -> None:
         """Waits for the evaluations that are outstanding, the final one last, then says FINISH."""
+        if self._steps < self._config.total_steps:  # an observer had enough: no round asked for it
+            with self._front.locked() as coordinator:
+                self._plan.start_final(coordinator, self._front.now(), self._steps)
         while self._plan.is_running:
             self._take(
                 self._front.wait(lambda coordinator: self._plan.collect(coordinator) or None)
@@ -235,18 +249,33 @@ class _Training:
             policy_file.save(self._job.folder, policy)
         except OSError as error:
             _log.error("checkpoint_not_written", reason=str(error))
+        else:
+            self._observers.checkpointed(self._steps)
 
     def end(self, status: Status, error: str | None = None, *, save: bool = True) -> Outcome:
         """Saves everything, writes the result down, waits until samplers know that it is over."""
+        finished = status == Status.FINISHED
         try:
-            if save:
-                self._checkpoint()
+            try:
+                if save:
+                    self._checkpoint()
+            except CallbackError as failure:
+                status, error = Status.FAILED, error or str(failure)
+            outcome = self._announced(self._outcome(status, error))
             self._metrics.close()
-            outcome = self._outcome(status, error)
             files.replace(self._job.folder.result, files.json_bytes(outcome.to_json()))
         finally:
-            if status == Status.FINISHED:
+            if finished:
                 self._wait_for_farewells()
+        return outcome
+
+    def _announced(self, outcome: Outcome) -> Outcome:
+        """The outcome, once observers were told; one that fails over it fails the run."""
+        try:
+            self._observers.ended(outcome)
+        except CallbackError as failure:
+            error = outcome.error or str(failure)
+            return dataclasses.replace(outcome, status=Status.FAILED, error=error)
         return outcome
 
     def _outcome(self, status: Status, error: str | None) -> Outcome:
@@ -263,6 +292,7 @@ class _Training:
             metrics=self._metrics.newest,
             losses={reason.value: dataclasses.asdict(loss) for reason, loss in losses.items()},
             error=error,
+            stop_reason=self._observers.stop_reason,
         )
 
     def _wait_for_farewells(self) -> None:

@@ -75,7 +75,7 @@ def test_the_folder_holds_the_whole_record(outcome):
 
 def test_metrics_follow_the_rounds(outcome):
     found = rows(outcome.folder / "metrics.csv")
-    assert [row["round"] for row in found] == [str(i + 1) for i in range(len(found))]
+    assert [row["version"] for row in found] == [str(i + 2) for i in range(len(found))]
     assert found[-1]["global_step"] == "700"
     for name in ("rollout/ep_rew_mean", "train/loss", "time/fps"):
         assert float(found[-1][name])

@@ -93,9 +93,11 @@ def evaluation(version, returns, *, final=False):
 def record(folder, *, seconds):
     metrics = Metrics(RunFolder(folder))
     for version in (1, 2):
-        metrics.round(
-            batch_of([[1, 0], [0, 1]], version=version),
-            steps_before=4 * (version - 1),
+        batch = batch_of([[1, 0], [0, 1]], version=version)
+        metrics.record(
+            version=version + 1,
+            global_step=4 * version,
+            episodes=finished_episodes(batch, 4 * (version - 1)),
             training={"train/loss": 0.1 * version},
             timing={"time/update_seconds": seconds},
         )
@@ -119,8 +121,8 @@ def test_the_record_depends_on_the_machine_in_time_columns_only(tmp_path):
 def test_the_record_has_a_row_for_every_round_episode_and_evaluation(tmp_path):
     metrics = record(tmp_path, seconds=0.5)
     rounds = tables.read(tmp_path / "metrics.csv")
-    assert list(rounds)[:2] == ["round", "global_step"]
-    assert rounds["round"] == ["1", "2"]
+    assert list(rounds)[:2] == ["version", "global_step"]
+    assert rounds["version"] == ["2", "3"]
     assert rounds["global_step"] == ["4", "8"]
     assert rounds["rollout/ep_rew_mean"] == ["1.5", "1.5"]
     assert rounds["train/loss"] == ["0.1", "0.2"]

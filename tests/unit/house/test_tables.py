@@ -65,3 +65,22 @@ def test_the_part_of_a_row_that_an_error_left_is_no_row(tmp_path):
         file.write("3,")
     table.append({"a": 5, "b": 6})
     assert (tmp_path / "t.csv").read_text() == "a,b\n1,2\n5,6\n"
+
+
+def test_a_resumed_table_goes_on_without_the_row_that_a_crash_tore(tmp_path):
+    table = Table(tmp_path / "t.csv", ("a",))
+    table.append({"a": 1, "b": "x"})
+    with (tmp_path / "t.csv").open("a") as file:
+        file.write("2,to")
+    resumed = Table(tmp_path / "t.csv", ("a",), resumed=True)
+    assert (tmp_path / "t.csv").read_text() == "a,b\n1,x\n"
+    resumed.append({"a": 3, "c": "y"})
+    assert tables.read(tmp_path / "t.csv") == {"a": ["1", "3"], "b": ["x", ""], "c": ["", "y"]}
+
+
+def test_a_table_to_resume_that_is_not_there_or_empty_begins_anew(tmp_path):
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "torn.csv").write_text("a,")
+    for name in ("missing.csv", "empty.csv", "torn.csv"):
+        Table(tmp_path / name, ("a", "b"), resumed=True).append({"a": 1, "b": 2})
+        assert (tmp_path / name).read_text() == "a,b\n1,2\n"
