@@ -53,11 +53,12 @@ class Evaluation:
     Args:
         environments: B plain copies.
         signature: How the policy is fed.
-        policy: The version to evaluate, restricted to greedy actions.
+        policy: The version to evaluate, restricted to what an evaluation needs of it.
         scalars: The exploration values; the first of each is fed.
         run_seed: Of the run, for the noise.
         seeds: One for each episode.
         workload: Gets the rows and the time spent.
+        greedy: Whether greedy actions are taken, or those of training with its exploration.
 
     Attributes:
         episodes: What was played, in the order of the seeds; complete when `finished`.
@@ -74,6 +75,7 @@ class Evaluation:
         run_seed: int,
         seeds: Sequence[int],
         workload: Workload,
+        greedy: bool = True,
     ) -> None:
         self._environments = list(environments)[: len(seeds)]
         self._seeds = list(seeds)
@@ -81,7 +83,7 @@ class Evaluation:
         self._version = policy.version
         self._workload = workload
         copies = len(self._environments)
-        self._arrays = ActingArrays(signature, copies, greedy=True)
+        self._arrays = ActingArrays(signature, copies, greedy=greedy)
         self._arrays.set_scalars(scalars, None)
         fed = [one for one in signature.inputs_of(Role.NOISE) if one.name in policy.inputs]
         self._noise = NoiseSource(fed)

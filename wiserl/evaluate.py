@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
-from common import signature, specs
+import numpy as np
+
+from common import specs
 from common.errors import WiseRLError
 from learner import policy_file
 from learner.config import EVALUATION_SEEDS_FROM
 from learner.metrics import Evaluation
-from protos.wiserl.v1 import environment_pb2, learner_pb2
-from sampler.inline_pool import InlinePool
-from sampler.pool import EpisodesEvaluated, EvaluateTask, PoolConfig, PoolFailed, WorkerLost
+from protos.wiserl.v1 import environment_pb2
+from sampler import evaluation, graphs
+from sampler.acting import outputs_for
+from sampler.environments import registry
+from sampler.environments.plain import specification
+from sampler.policy import Policy
+from sampler.workload import SIZE_BYTES, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import gymnasium
+
     from common.specs import ArgumentValue
     from learner.policy_file import SavedPolicy
     from learner.run_folder import RunFolder
+    from protos.wiserl.v1 import learner_pb2
+    from wiserl.video import Filming
 
 _COPIES = 8
 """Environments played side by side: the policy acts for all in one call."""
@@ -32,8 +43,10 @@ def evaluate(
     env: str | None = None,
     env_args: Mapping[str, ArgumentValue] | None = None,
     allowed_modules: Sequence[str] = (),
+    stochastic: bool = False,
+    filming: Filming | None = None,
 ) -> Evaluation:
-    """Greedy episodes of the policy that a run has saved last.
+    """Episodes of the policy that a run has saved last.
 
     Args:
         folder: The run's.
@@ -42,52 +55,87 @@ def evaluate(
         env: Another environment than the run evaluated in.
         env_args: Other keyword arguments of the environment.
         allowed_modules: Modules that an environment `module:factory` may come from.
+        stochastic: Act as in training, exploration included, instead of greedily. The draws are a
+            function of the seed: the same command plays the same episodes.
+        filming: Films the first episodes.
 
     Raises:
-        WiseRLError: There is no policy, or the environment does not fit it or crashes.
+        WiseRLError: There is no policy, or the environment does not fit it or cannot be filmed.
+        Exception: Whatever the environment raises.
     """
     saved = policy_file.load(folder)
-    environment = environment_pb2.EnvironmentReference(
-        id=env or saved.environment.id,
-        arguments=(
-            saved.environment.arguments
-            if env_args is None and env is None
-            else specs.arguments_to_proto(dict(env_args or {}))
-        ),
-    )
-    config = PoolConfig(
-        environment,
-        environment,
-        workers=1,
-        envs_per_worker=min(_COPIES, episodes),
-        vectorization="plain",
-        allowed_modules=tuple(allowed_modules),
-    )
-    pool = InlinePool(config)
-    try:
-        played = _play(pool, saved, range(first_seed, first_seed + episodes))
-    finally:
-        pool.close()
+    recipe = registry.resolve(_environment(saved, env, env_args), allowed_modules)
+    player = _Player(saved, stochastic=stochastic)
+    seeds = range(first_seed, first_seed + episodes)
+    filmed = min(filming.episodes, episodes) if filming is not None else 0
+    played: list[learner_pb2.EvaluatedEpisode] = []
+    if filming is not None and filmed:
+        played += player.play([filming.environment(recipe)], seeds[:filmed], filming)
+    if others := seeds[filmed:]:
+        copies = [recipe.plain() for _ in range(min(_COPIES, len(others)))]
+        played += player.play(copies, others)
     return Evaluation.of(saved.version, saved.environment_steps, played, final=True)
 
 
-def _play(
-    pool: InlinePool, saved: SavedPolicy, seeds: Sequence[int]
-) -> Sequence[learner_pb2.EvaluatedEpisode]:
-    if different := saved.spec.differences(pool.spec):
-        raise WiseRLError(f"the policy was trained for another environment: {'; '.join(different)}")
-    pool.configure(
-        learner_pb2.RegisterResponse(signature=signature.to_proto(saved.signature), index=0)
+def _environment(
+    saved: SavedPolicy, env: str | None, env_args: Mapping[str, ArgumentValue] | None
+) -> environment_pb2.EnvironmentReference:
+    if env is None and env_args is None:
+        return saved.environment
+    return environment_pb2.EnvironmentReference(
+        id=env or saved.environment.id, arguments=specs.arguments_to_proto(dict(env_args or {}))
     )
-    pool.set_scalars(
-        [learner_pb2.Scalar(key=key, values=values) for key, values in saved.scalars.items()]
-    )
-    pool.set_evaluation_policy(saved.version, saved.model)
-    pool.submit(0, EvaluateTask(1, saved.version, tuple(seeds)))
-    while True:
-        for event in pool.events():
-            match event:
-                case EpisodesEvaluated(episodes=episodes):
-                    return episodes
-                case WorkerLost(reason=reason) | PoolFailed(reason=reason):
-                    raise WiseRLError(f"the environment crashed: {reason}")
+
+
+class _Player:
+    """A saved policy, ready to play episodes."""
+
+    def __init__(self, saved: SavedPolicy, *, stochastic: bool) -> None:
+        self._saved = saved
+        self._greedy = not stochastic
+        names = [one.name for one in outputs_for(saved.signature, greedy=self._greedy)]
+        self._policy = Policy(saved.version, graphs.restricted(graphs.parse(saved.model), names))
+
+    def play(
+        self,
+        environments: Sequence[gymnasium.Env[Any, Any]],
+        seeds: Sequence[int],
+        filming: Filming | None = None,
+    ) -> Sequence[learner_pb2.EvaluatedEpisode]:
+        """An episode for each seed, in their order; closes the environments."""
+        try:
+            self._check(environments[0])
+            if filming is not None:
+                environments = [filming.film(one, self._name) for one in environments]
+            playing = evaluation.Evaluation(
+                environments,
+                self._saved.signature,
+                self._policy,
+                scalars={
+                    key: np.array(values, np.float32) for key, values in self._saved.scalars.items()
+                },
+                run_seed=0,
+                seeds=seeds,
+                workload=Workload(bytearray(SIZE_BYTES)),
+                greedy=self._greedy,
+            )
+            while not playing.finished:
+                playing.advance()
+        finally:
+            for environment in environments:
+                environment.close()
+        return playing.episodes
+
+    def _check(self, environment: gymnasium.Env[Any, Any]) -> None:
+        """That the policy can act there. A policy knows nothing of step limits."""
+        trained = self._saved.spec
+        found = dataclasses.replace(
+            specification(environment), max_episode_steps=trained.max_episode_steps
+        )
+        if different := trained.differences(found):
+            said = " ".join("; ".join(different).split())  # arrays are printed over several lines
+            raise WiseRLError(f"the policy was trained for another environment: {said}")
+
+    def _name(self, seed: int) -> str:
+        manner = "" if self._greedy else "-stochastic"
+        return f"policy-{self._saved.version}-seed-{seed}{manner}"

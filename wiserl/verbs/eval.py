@@ -1,4 +1,4 @@
-"""`wiserl eval`: how well a trained policy does."""
+"""`wiserl eval`: how well a trained policy does, and what that looks like."""
 
 from __future__ import annotations
 
@@ -11,16 +11,25 @@ import tyro
 
 from common.errors import InvalidFieldError
 from learner.config import EVALUATION_SEEDS_FROM
-from learner.run_folder import RunFolder
-from wiserl import settings
+from wiserl import runs, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from learner.metrics import Evaluation
+    from wiserl.video import Filming
+
+VIDEOS = "videos"
+"""Where films go in a run's folder."""
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalFlags:
-    """Plays greedy episodes of the policy that a run has saved last and prints how it did."""
+    """Plays episodes of the policy that a run has saved last and prints how it did.
+
+    Actions are greedy unless --stochastic is said. Needs no torch. Exit codes: 0 played; 1 no
+    policy, another environment, or one that cannot be built or filmed; 2 a flag that cannot be.
+    """
 
     run: Annotated[Path, tyro.conf.Positional]
     """The run's folder."""
@@ -28,10 +37,22 @@ class EvalFlags:
     episodes: int = 100
     """How many to play."""
 
+    stochastic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Act as in training, exploration included; the same seeds still play the same episodes."""
+
+    video: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Film the first episodes into the run's folder videos/: MP4 with an ffmpeg, else GIF."""
+
+    video_episodes: int = 3
+    """How many episodes are filmed, a file each."""
+
+    video_folder: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Where films go instead; implies --video."""
+
     first_seed: int = EVALUATION_SEEDS_FROM
     """Episode i is reset with this plus i; by default those that training evaluates with."""
 
-    env: str | None = None
+    env: Annotated[str | None, tyro.conf.arg(metavar="ID")] = None
     """Another environment than the run's, with the same spaces."""
 
     env_arg: Annotated[
@@ -42,24 +63,56 @@ class EvalFlags:
     allow_module: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A module that an environment module:factory may come from; its code runs here."""
 
-    json: bool = False
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print JSON with every return."""
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot be."""
+        for name in ("episodes", "video_episodes"):
+            if getattr(self, name) < 1:
+                raise InvalidFieldError(name, f"{getattr(self, name)} is below 1")
+        if self.first_seed < 0:
+            raise InvalidFieldError("first_seed", f"{self.first_seed} is below 0")
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
     parsed = tyro.cli(EvalFlags, prog="wiserl eval", args=list(arguments))
-    if parsed.episodes < 1:
-        raise InvalidFieldError("episodes", f"{parsed.episodes} is below 1")
+    folder = runs.chosen(parsed.run)
     from wiserl.evaluate import evaluate
 
+    filming = None
+    if parsed.video or parsed.video_folder is not None:
+        from wiserl import video
+
+        filming = video.Filming(parsed.video_folder or folder.path / VIDEOS, parsed.video_episodes)
     evaluation = evaluate(
-        RunFolder(parsed.run),
+        folder,
         episodes=parsed.episodes,
         first_seed=parsed.first_seed,
         env=parsed.env,
         env_args=settings.key_values(parsed.env_arg, "--env-arg") or None,
         allowed_modules=parsed.allow_module,
+        stochastic=parsed.stochastic,
+        filming=filming,
     )
-    print(json.dumps(evaluation.to_json()) if parsed.json else evaluation.describe())
+    if parsed.json:
+        said = {"greedy": not parsed.stochastic, "videos": _names(filming)}
+        print(json.dumps(evaluation.to_json() | said))
+    else:
+        print("\n".join(_described(evaluation, filming, stochastic=parsed.stochastic)))
     return 0
+
+
+def _described(
+    evaluation: Evaluation, filming: Filming | None, *, stochastic: bool
+) -> Iterator[str]:
+    for path, value, length in zip(
+        _names(filming), evaluation.returns, evaluation.lengths, strict=False
+    ):
+        yield f"{path}: return {value:.2f}, {length:,} steps"
+    yield evaluation.describe("stochastic" if stochastic else "greedy")
+
+
+def _names(filming: Filming | None) -> list[str]:
+    return [] if filming is None else [str(path) for path in filming.files]

@@ -1,0 +1,305 @@
+"""Films episodes: MP4 where an ffmpeg is found, an animated GIF where there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+import gymnasium
+import numpy as np
+
+from common.errors import WiseRLError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from sampler.environments.registry import Recipe
+
+MODE = "rgb_array"
+"""The render mode of Gymnasium that answers frames, `[height, width, 3]` uint8."""
+
+SMALLEST_SIDE = 160
+"""Smaller frames, such as MinAtar's 10 by 10 cells, are enlarged by a whole factor up to it."""
+
+_USUAL_FRAMES_PER_SECOND = 30
+_GIF_FRAMES_PER_SECOND = 25
+_GIF_BYTES = 256 << 20
+"""A GIF's frames are held until it is written, so a long episode's later ones are left out."""
+
+_WITHOUT_A_DISPLAY = {"SDL_VIDEODRIVER": "dummy", "MUJOCO_GL": "egl"}
+_QUIET = {"PYGAME_HIDE_SUPPORT_PROMPT": "1"}
+
+
+class Reel(Protocol):
+    """A film that is being made; nothing stands under its name before `finish`."""
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        """Appends a frame `[height, width, 3]`; all have one size."""
+
+    def finish(self) -> None:
+        """Puts the film in place."""
+
+    def discard(self) -> None:
+        """Leaves nothing behind; without effect on a finished film."""
+
+
+class Mp4:
+    """A film that ffmpeg encodes while it is made (H.264, plays everywhere).
+
+    Args:
+        path: Where it goes.
+        frames_per_second: Of real time.
+    """
+
+    ending = ".mp4"
+
+    def __init__(self, path: Path, frames_per_second: float) -> None:
+        self._path = path
+        self._partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+        self._frames_per_second = frames_per_second
+        self._writer: Generator[None, Any, None] | None = None
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        """See `Reel`."""
+        if self._writer is None:
+            import imageio_ffmpeg
+
+            height, width, _ = frame.shape
+            self._writer = imageio_ffmpeg.write_frames(
+                str(self._partial),
+                (width, height),
+                fps=self._frames_per_second,
+                quality=8,
+                macro_block_size=2,  # what H.264's colours need; more would only blur
+                ffmpeg_log_level="error",
+            )
+            self._writer.send(None)
+        self._writer.send(np.ascontiguousarray(frame))
+
+    def finish(self) -> None:
+        """See `Reel`."""
+        if self._writer is not None:
+            self._writer.close()
+            self._partial.replace(self._path)
+
+    def discard(self) -> None:
+        """See `Reel`."""
+        if self._writer is not None:
+            self._writer.close()
+        self._partial.unlink(missing_ok=True)
+
+
+class Gif:
+    """An animated picture, for a machine without ffmpeg: larger, 256 colours, fewer frames.
+
+    Args:
+        path: Where it goes.
+        frames_per_second: Of real time; every so many frames are left out that it plays at 25.
+    """
+
+    ending = ".gif"
+
+    def __init__(self, path: Path, frames_per_second: float) -> None:
+        self._path = path
+        self._every = max(1, math.ceil(frames_per_second / _GIF_FRAMES_PER_SECOND))
+        self._milliseconds = 1000 * self._every / frames_per_second
+        self._images: list[Any] = []
+        self._seen = self._bytes = 0
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        """See `Reel`."""
+        from PIL import Image
+
+        self._seen += 1
+        pixels = frame.shape[0] * frame.shape[1]
+        if (self._seen - 1) % self._every == 0 and self._bytes + pixels <= _GIF_BYTES:
+            self._images.append(Image.fromarray(frame).quantize(256))
+            self._bytes += pixels
+
+    def finish(self) -> None:
+        """See `Reel`."""
+        if not self._images:
+            return
+        partial = self._path.with_name(f".{self._path.name}")
+        first, *others = self._images
+        first.save(
+            partial,
+            format="GIF",
+            save_all=True,
+            append_images=others,
+            duration=self._milliseconds,
+            loop=0,
+        )
+        partial.replace(self._path)
+
+    def discard(self) -> None:
+        """See `Reel`."""
+        self._images = []
+
+
+def best() -> type[Mp4 | Gif]:
+    """The best kind of film that can be made here.
+
+    Raises:
+        WiseRLError: Neither ffmpeg nor Pillow is here.
+    """
+    with contextlib.suppress(ImportError, RuntimeError):
+        import imageio_ffmpeg
+
+        imageio_ffmpeg.get_ffmpeg_exe()  # its own, else the system's
+        return Mp4
+    with contextlib.suppress(ImportError):
+        import PIL.Image  # noqa: F401 - only whether it is there
+
+        return Gif
+    raise WiseRLError(
+        "no video encoder is here, neither ffmpeg nor Pillow; pip install 'wiserl[video]'"
+    )
+
+
+@dataclasses.dataclass
+class Filming:
+    """Films the first episodes of an evaluation, each into a file of its own.
+
+    Attributes:
+        folder: Where the films go; made where it is missing.
+        episodes: How many are filmed at most.
+        kind: Of film.
+        files: The films so far, in the order of the episodes.
+    """
+
+    folder: Path
+    episodes: int
+    kind: type[Mp4 | Gif] = dataclasses.field(default_factory=best)
+    files: list[Path] = dataclasses.field(default_factory=list)
+
+    def environment(self, recipe: Recipe) -> gymnasium.Env[Any, Any]:
+        """A copy that can be filmed; `film` is to wrap it.
+
+        Raises:
+            WiseRLError: The environment cannot be drawn.
+        """
+        _prepare_drawing()
+        drawn = dataclasses.replace(recipe, arguments={**recipe.arguments, "render_mode": MODE})
+        try:
+            environment = drawn.plain()
+        except TypeError as error:
+            if "render_mode" not in str(error):
+                raise
+            raise _undrawable(recipe.name, "takes no argument render_mode") from None
+        known = environment.metadata.get("render_modes") or ()
+        if MODE not in known or environment.render_mode != MODE:
+            environment.close()
+            said = ", ".join(map(str, known)) or "none"
+            raise _undrawable(recipe.name, f"has no render mode {MODE} (it has: {said})")
+        return environment
+
+    def film(
+        self, environment: gymnasium.Env[Any, Any], name: Callable[[int], str]
+    ) -> gymnasium.Env[Any, Any]:
+        """The copy with a camera: every seeded episode becomes a film named `name(seed)`.
+
+        Raises:
+            WiseRLError: The folder cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WiseRLError(f"{self.folder} cannot be made: {error.strerror}") from None
+        if not os.access(self.folder, os.W_OK):
+            raise WiseRLError(f"{self.folder} cannot be written to; name another --video-folder")
+        return _Filmed(environment, self, name)
+
+    def reel(self, name: str, frames_per_second: float) -> tuple[Path, Reel]:
+        """Begins a film: where it will be, and what takes its frames."""
+        path = self.folder / f"{name}{self.kind.ending}"
+        return path, self.kind(path, frames_per_second)
+
+
+class _Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Takes a frame at the reset and after every step; an episode's end is its film's."""
+
+    def __init__(
+        self, environment: gymnasium.Env[Any, Any], filming: Filming, name: Callable[[int], str]
+    ) -> None:
+        super().__init__(environment)
+        self._filming = filming
+        self._name = name
+        self._reel: Reel | None = None
+        self._path: Path | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
+        """Resets, and begins a film."""
+        if self._reel is not None:
+            self._end()  # an episode that was cut for its length
+        answer = self.env.reset(seed=seed, options=options)
+        rate = self.env.metadata.get("render_fps") or _USUAL_FRAMES_PER_SECOND
+        self._path, self._reel = self._filming.reel(self._name(seed or 0), float(rate))
+        self._reel.add(self._frame())
+        return answer
+
+    def step(self, action: Any) -> Any:  # noqa: ANN401
+        """Steps, and takes a frame."""
+        answer = self.env.step(action)
+        if self._reel is not None:
+            self._reel.add(self._frame())
+            if answer[2] or answer[3]:
+                self._end()
+        return answer
+
+    def _end(self) -> None:
+        if self._reel is not None and self._path is not None:
+            self._reel.finish()
+            self._filming.files.append(self._path)
+            self._reel = None
+
+    def close(self) -> None:
+        """Closes; a film that is not over is thrown away."""
+        if self._reel is not None:
+            self._reel.discard()
+        self.env.close()
+
+    def _frame(self) -> NDArray[np.uint8]:
+        try:
+            frame: Any = self.env.render()
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise WiseRLError(f"drawing the environment needs a package: {error}") from None
+        except Exception as error:  # whatever a renderer without a display raises
+            raise WiseRLError(
+                f"the environment failed to draw itself: {type(error).__name__}: {error}; where "
+                "that is for want of a display, try MUJOCO_GL=osmesa (MuJoCo), or xvfb-run"
+            ) from error
+        if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3:
+            shape = getattr(frame, "shape", None)
+            raise WiseRLError(
+                f"render() answered a {type(frame).__name__} of shape {shape}; with render mode "
+                f"{MODE} it has to be an array [height, width, 3] uint8"
+            )
+        return _enlarged(frame.astype(np.uint8, copy=False))
+
+
+def _prepare_drawing() -> None:
+    """Has the usual renderers draw in memory where there is no display; what is set stands."""
+    defaults = dict(_QUIET)
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        defaults |= _WITHOUT_A_DISPLAY
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def _enlarged(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    factor = max(1, SMALLEST_SIDE // min(frame.shape[:2]))
+    return frame if factor == 1 else frame.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _undrawable(name: str, why: str) -> WiseRLError:
+    return WiseRLError(
+        f"{name} cannot be filmed: it {why}; evaluate it without --video, or give the environment "
+        f"{MODE!r} in metadata['render_modes'] and a render() that answers [height, width, 3] uint8"
+    )
