@@ -21,7 +21,8 @@ class Transitions:
     Attributes:
         rows: [M] int64, where they lie in the store.
         writes: [M] int64, what tells a row from another one that takes its place later.
-        columns: `[M, ...]`, entry t of every column with rows.
+        columns: `[M, ...]`, entry t of every column with rows, but the reward and the flags, which
+            returns and discounts stand for.
         next_columns: `[M, ...]`, entry t + m of every column with one entry more than rows; the
             final observation where the next entry is another episode's.
         returns: [M] float32, sum over k < m of gamma^k r[t + k], of transformed rewards.

@@ -1,0 +1,176 @@
+"""A ring of blocks: T rows of one slot each, in an array per column, the oldest overwritten."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from common.signature import ColumnKey, ColumnSpec, Extent, Role
+from learner.experience.columns import FINAL_ROLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from learner.experience.arrays import Arrays
+    from learner.experience.columns import Columns
+    from learner.experience.on_policy import FragmentKey, Segment
+
+_KEY_FIELDS = 4
+
+
+class BlockRing:
+    """The blocks, by place. What is in them is for others to keep account of.
+
+    Rows are numbered through all places: row t of place p is p T + t. So are entries of columns
+    with one entry more than rows: entry t is p (T + 1) + t.
+
+    Attributes:
+        places: How many blocks there is room for.
+        rows: T.
+        columns: `[places, T, ...]`, `[places, T + 1, ...]` or `[places, ...]`, as the specs say.
+        keys: [places, 4] int64, a `FragmentKey` each.
+        has_final: [places, T] bool, the rows whose next observation lies in `finals`.
+        finals: `[places, T, ...]`, final observations at the row of their step; no arrays before
+            the first one came.
+    """
+
+    def __init__(
+        self, specs: Sequence[ColumnSpec], *, places: int, rows: int, arrays: Arrays
+    ) -> None:
+        self.places = places
+        self.rows = rows
+        self._specs = tuple(specs)
+        self._arrays = arrays
+        self.columns: Columns = {}
+        for i, spec in enumerate(specs):
+            shape = _leading(spec.extent, places, rows) + spec.shape
+            dtype = spec.dtype.newbyteorder("=")
+            self.columns[spec.key] = arrays.column(f"{i}-{spec.key}", shape, dtype)
+        self.keys = arrays.column("keys", (places, _KEY_FIELDS), np.dtype(np.int64))
+        self.has_final = arrays.column("has-final", (places, rows), np.dtype(np.bool_))
+        self.finals: Columns = {}
+        if arrays.is_persistent and self.has_final.any():
+            self._allocate_finals()
+
+    def place(self, number: int) -> int:
+        """Where the block of a number lies."""
+        return number % self.places
+
+    def write(
+        self, first: int, segment: Segment, keys: Sequence[FragmentKey], skip: int = 0
+    ) -> None:
+        """Copies the B fragments of a segment to the blocks `first`, `first + 1`, ...
+
+        Args:
+            first: The number of the first block written.
+            segment: T rows of B slots.
+            keys: Of its B slots.
+            skip: Leave out so many fragments at the front; at most `places` may stay.
+        """
+        if segment.final_rows.size and not self.finals:
+            self._allocate_finals()
+        for places, blocks in self._runs(first, skip, len(keys)):
+            for spec in self._specs:
+                source = segment.columns[spec.key]
+                if spec.extent == Extent.INITIAL:
+                    self.columns[spec.key][places] = source[blocks]
+                else:
+                    self.columns[spec.key][places] = source[:, blocks].swapaxes(0, 1)
+            self.keys[places] = keys[blocks]
+            self.has_final[places] = False
+        self._write_finals(first - skip, segment, skip)
+        for number in range(first, first + len(keys) - skip):
+            place = self.place(number)
+            self._arrays.seal(place, number, self._parts(place))
+
+    def is_whole(self, number: int) -> bool:
+        """Whether the block of a number is there, from an earlier process."""
+        place = self.place(number)
+        return self._arrays.is_whole(place, number, self._parts(place))
+
+    def take(self, key: ColumnKey, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """`[M, ...]` of a column that has as many entries as rows."""
+        return _flat(self.columns[key]).take(rows, axis=0)
+
+    def take_entries(self, key: ColumnKey, entries: NDArray[np.int64]) -> NDArray[Any]:
+        """`[M, ...]` of a column that has one entry more than rows."""
+        return _flat(self.columns[key]).take(entries, axis=0)
+
+    def take_finals(self, key: ColumnKey, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """`[M, ...]` of the final observations of steps that have one."""
+        return _flat(self.finals[key]).take(rows, axis=0)
+
+    def _runs(self, first: int, skip: int, count: int) -> Iterator[tuple[slice, slice]]:
+        """Slices of places, and of the fragments for them: one, or two at the ring's seam."""
+        start, done = self.place(first), skip
+        while done < count:
+            length = min(count - done, self.places - start)
+            yield slice(start, start + length), slice(done, done + length)
+            start, done = 0, done + length
+
+    def _write_finals(self, base: int, segment: Segment, skip: int) -> None:
+        """Copies final observations; fragment i of the segment is block `base + i`."""
+        kept = np.flatnonzero(segment.final_slots >= skip)
+        if not kept.size:
+            return
+        places = (base + segment.final_slots[kept]) % self.places
+        rows = segment.final_rows[kept]
+        self.has_final[places, rows] = True
+        for key, array in self.finals.items():
+            array[places, rows] = segment.final_columns[key][kept]
+
+    def _allocate_finals(self) -> None:
+        for i, spec in enumerate(self._specs):
+            if spec.key.role in FINAL_ROLES:
+                shape = (self.places, self.rows, *spec.shape)
+                dtype = spec.dtype.newbyteorder("=")
+                name = f"final-{i}-{spec.key}"
+                self.finals[spec.key] = self._arrays.column(name, shape, dtype, sparse=True)
+
+    def _parts(self, place: int) -> Iterator[NDArray[Any]]:
+        """All that a block consists of."""
+        has_final = self.has_final[place]
+        yield from (array[place] for array in self.columns.values())
+        yield from (self.keys[place], has_final)
+        if has_final.any():
+            yield from (array[place][has_final] for array in self.finals.values())
+
+
+def only(specs: Sequence[ColumnSpec], role: Role) -> ColumnKey:
+    """The one column of a role.
+
+    Raises:
+        ValueError: There is none, or several, or one with an agent axis.
+    """
+    found = [spec for spec in specs if spec.key.role == role]
+    if len(found) != 1 or found[0].shape:
+        names = ", ".join(f"{spec.key} {list(spec.shape)}" for spec in found) or "none"
+        raise ValueError(
+            f"columns of the role {role.name.lower()}: {names}; replay of single transitions takes "
+            "one of shape [], as environments with a single agent have"
+        )
+    return found[0].key
+
+
+def _leading(extent: Extent, places: int, rows: int) -> tuple[int, ...]:
+    return {
+        Extent.ROWS: (places, rows),
+        Extent.ROWS_PLUS_ONE: (places, rows + 1),
+        Extent.INITIAL: (places,),
+    }[extent]
+
+
+def _flat(array: NDArray[Any]) -> NDArray[Any]:
+    """A view whose first axis counts rows or entries of all places."""
+    return array.reshape(-1, *array.shape[2:])
+
+
+def spans(numbers: Sequence[int], places: int, longest: int) -> Iterator[list[int]]:
+    """Block numbers in batches of at most `longest`, none of them across the ring's seam."""
+    for _, turn in itertools.groupby(numbers, lambda number: number // places):
+        batch = list(turn)
+        yield from (batch[i : i + longest] for i in range(0, len(batch), longest))

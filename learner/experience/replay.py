@@ -1,0 +1,353 @@
+"""Replay: transitions of the last so many rows, drawn with equal or with prioritised chances."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from common.signature import ColumnSpec, Extent, Role
+from learner.experience.arrays import MemoryArrays
+from learner.experience.block_ring import BlockRing, only, spans
+from learner.experience.on_policy import VALID, FragmentKey
+from learner.experience.step_index import StepIndex, Steps
+from learner.experience.transitions import Transitions
+from learner.experience.windows import windows
+from learner.totals import RingCursor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from learner.experience.arrays import Arrays
+    from learner.experience.columns import Columns
+    from learner.experience.on_policy import Segment
+
+_STOOD_FOR = frozenset(
+    {
+        Role.REWARD,
+        Role.TERMINATED,
+        Role.TRUNCATED,
+        Role.IS_FIRST,
+        Role.VALID,
+        Role.EPISODE_END,
+    }
+)
+"""Columns that a transition's return and discount stand for; they are not gathered."""
+
+_LARGEST = 2**31 - 1
+_BLOCKS_AT_ONCE = 1024
+"""Of an older process, whose windows are made again: a few MB of intermediate arrays."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplaySettings:
+    """What a replay store is made for.
+
+    Attributes:
+        capacity: Rows, rounded up to whole blocks.
+        block_rows: T of every fragment.
+        gamma: Discount of a step, in [0, 1].
+        n_step: Steps of a window.
+        clip_rewards: Take the sign of a reward, before the n-step sum.
+        priority_exponent: alpha of prioritised sampling, at least 0; None samples uniformly.
+
+    Raises:
+        ValueError: A value is out of its range.
+    """
+
+    capacity: int
+    block_rows: int
+    gamma: float
+    n_step: int = 1
+    clip_rewards: bool = False
+    priority_exponent: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot work."""
+        for name in ("capacity", "block_rows", "n_step"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} ({getattr(self, name)}) is not positive; give at least 1")
+        if not 0.0 <= self.gamma <= 1.0:
+            raise ValueError(f"gamma ({self.gamma}) is not in [0, 1]; 0.99 is usual")
+        if self.priority_exponent is not None and not 0.0 <= self.priority_exponent < np.inf:
+            raise ValueError(
+                f"priority_exponent ({self.priority_exponent}) is no number from 0 up; "
+                "0.6 is usual, None samples uniformly"
+            )
+        if self.places * (self.block_rows + 1) > _LARGEST:
+            raise ValueError(
+                f"capacity ({self.capacity}) is above what is counted in 32 bits; "
+                f"give less than {_LARGEST // 2}"
+            )
+
+    @property
+    def places(self) -> int:
+        """The blocks that there is room for."""
+        return -(-self.capacity // self.block_rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dump:
+    """The rows of a store, oldest block first; for tests and checkers.
+
+    Attributes:
+        keys: Of each of the N resident rows: its fragment's key, with the row's own number in the
+            place of the first row's.
+        columns: `[N, ...]`, every column with rows (of others the first T entries of a block),
+            `valid` among them.
+    """
+
+    keys: list[FragmentKey]
+    columns: Columns
+
+
+class ReplayStore:
+    """Blocks come in, transitions are drawn; when it is full, the oldest block makes room.
+
+    Valid rows only are drawn. Safe to use from several threads: rows are copied in while others
+    are drawn, and only the books are kept under a lock.
+
+    Attributes:
+        settings: As given.
+        is_persistent: Whether the blocks outlive the process.
+        inserted: Valid rows ever inserted by this process or found in the files.
+        evicted: Those of them that made room for others.
+        damaged: Blocks that the cursor names and the files do not hold whole; they are dropped.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[ColumnSpec],
+        settings: ReplaySettings,
+        *,
+        seed: int,
+        folder: Path | None = None,
+        cursor: RingCursor = RingCursor(),  # noqa: B008 - it is frozen
+    ) -> None:
+        """Allocates room, or opens what an older process left.
+
+        Args:
+            specs: Of the columns of every segment.
+            settings: What it is made for.
+            seed: Of the draws; a store that begins at another cursor draws others.
+            folder: Where the blocks live as files; None keeps them in memory.
+            cursor: The blocks that files hold for certain.
+
+        Raises:
+            ValueError: The specs lack a column that windows are made of, or have an agent axis.
+            OSError: The files cannot be made, or are another store's.
+        """
+        self.settings = settings
+        self._reward, self._terminated, self._truncated = (
+            only(specs, role) for role in (Role.REWARD, Role.TERMINATED, Role.TRUNCATED)
+        )
+        self._arrays: Arrays = MemoryArrays()
+        if folder is not None:
+            from learner.experience.ring_files import RingFiles
+
+            self._arrays = RingFiles(folder)
+        self.is_persistent = self._arrays.is_persistent
+        self._ring = BlockRing(
+            specs, places=settings.places, rows=settings.block_rows, arrays=self._arrays
+        )
+        self._index = StepIndex(settings.places * settings.block_rows)
+        self._steps = np.zeros(settings.places, np.int64)  # [places]: of each, those in the index
+        self._here = [key for key in _gathered(specs, Extent.ROWS) if key.role not in _STOOD_FOR]
+        self._there = _gathered(specs, Extent.ROWS_PLUS_ONE)
+        self._random = np.random.default_rng([seed, cursor.written])
+        self._written, self._resident = cursor.written, 0
+        self.inserted = self.evicted = self.damaged = 0
+        self._inserting, self._books = threading.Lock(), threading.Lock()
+        self._restore(cursor)
+
+    @property
+    def cursor(self) -> RingCursor:
+        """The blocks written and those still there."""
+        with self._books:
+            return RingCursor(self._written, self._resident)
+
+    @property
+    def size(self) -> int:
+        """The valid rows that can be drawn now."""
+        return len(self._index)
+
+    def make_room(self, blocks: int) -> RingCursor:
+        """Evicts the blocks whose places the next `blocks` blocks take; what is left then."""
+        with self._books:
+            self._evict(self._resident + blocks - self.settings.places)
+            return RingCursor(self._written, self._resident)
+
+    def insert(self, segment: Segment, keys: Sequence[FragmentKey]) -> int:
+        """Copies the B fragments of a segment in, each a block; makes room by itself.
+
+        Args:
+            segment: `block_rows` rows of B slots.
+            keys: [B], of its fragments.
+
+        Returns:
+            The number of valid rows in them.
+
+        Raises:
+            ValueError: The segment has other rows, or keys are missing.
+            OSError: Final observations came for the first time, and the disk has no room for them.
+        """
+        rows, blocks = segment.columns[VALID].shape
+        if rows != self.settings.block_rows or blocks != len(keys):
+            raise ValueError(
+                f"{rows} rows of {blocks} slots with {len(keys)} keys; a block has "
+                f"{self.settings.block_rows} rows and a key"
+            )
+        with self._inserting:
+            skipped = max(0, blocks - self.settings.places)
+            self.make_room(blocks - skipped)
+            first = self._written + skipped
+            self._ring.write(first, segment, keys, skipped)
+            passed_over = int(np.count_nonzero(segment.columns[VALID][:, :skipped]))
+            numbers = range(first, first + blocks - skipped)
+            found = [self._windows(batch) for batch in spans(numbers, self.settings.places, blocks)]
+            with self._books:
+                self._written += skipped
+                self.inserted += passed_over
+                self.evicted += passed_over
+                return passed_over + sum(self._publish(*each) for each in found)
+
+    def sample(self, count: int, *, beta: float = 1.0) -> Transitions:  # noqa: ARG002
+        """Draws transitions, each independently of the others.
+
+        Args:
+            count: M.
+            beta: Exponent of the importance weights, in [0, 1].
+
+        Raises:
+            ValueError: There is no valid row.
+        """
+        with self._books:
+            size = len(self._index)
+            if not size:
+                raise ValueError("the replay store holds no valid row; insert before sampling")
+            numbers = self._index.first + (self._random.random(count) * size).astype(np.int64)
+            positions = numbers % self._index.capacity
+            return self._gather(positions, numbers, np.ones(count, np.float32))
+
+    def update_priorities(self, batch: Transitions, priorities: NDArray[np.float32]) -> None:
+        """Gives drawn rows new priorities; rows overwritten since are left alone.
+
+        Uniform sampling has no priorities; nothing happens then.
+
+        Args:
+            batch: As it was drawn.
+            priorities: [M], absolute temporal-difference errors.
+        """
+
+    def dump(self) -> Dump:
+        """A copy of all resident rows."""
+        with self._inserting, self._books:
+            numbers = range(self._written - self._resident, self._written)
+            places = np.array([self._ring.place(number) for number in numbers], np.int64)
+            rows = self.settings.block_rows
+            keys = [
+                FragmentKey(sampler, slot, incarnation, first + t)
+                for sampler, slot, incarnation, first in self._ring.keys[places].tolist()
+                for t in range(rows)
+            ]
+            columns = {
+                key: array[places, :rows].reshape(-1, *array.shape[2:])
+                for key, array in self._ring.columns.items()
+                if key in self._here or key in self._there or key.role in _STOOD_FOR
+            }
+        return Dump(keys, columns)
+
+    def close(self) -> None:
+        """Gives back the files; the store is not used again."""
+        with self._inserting, self._books:
+            self._arrays.close()
+
+    def _restore(self, cursor: RingCursor) -> None:
+        """Takes the blocks that an older process left into the index, damaged ones excepted."""
+        self._written -= cursor.resident
+        numbers = range(self._written, cursor.written)
+        for batch in spans(numbers, self.settings.places, _BLOCKS_AT_ONCE):
+            whole = np.array([self._ring.is_whole(number) for number in batch], np.bool_)
+            self.damaged += int(np.count_nonzero(~whole))
+            self._publish(*self._windows(batch, whole))
+
+    def _windows(
+        self, numbers: Sequence[int], whole: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.int64], Steps]:
+        """The steps of blocks that lie side by side: how many each has, and what they are."""
+        start = self._ring.place(numbers[0])
+        places = slice(start, start + len(numbers))
+        columns, rows = self._ring.columns, self.settings.block_rows
+        valid = columns[VALID][places]
+        if whole is not None:
+            valid = valid & whole[:, None]
+        rewards = columns[self._reward][places]
+        lengths, returns, discounts = windows(
+            np.sign(rewards) if self.settings.clip_rewards else rewards,
+            columns[self._terminated][places],
+            columns[self._truncated][places],
+            valid,
+            gamma=self.settings.gamma,
+            n_step=self.settings.n_step,
+        )
+        block, t = np.nonzero(valid)
+        place, length = block + start, lengths[block, t]
+        entries = place * (rows + 1) + t
+        last = t + length - 1
+        following = np.where(
+            self._ring.has_final[place, last], -1 - (place * rows + last), entries + length
+        )
+        steps = Steps(entries, following, returns[block, t], discounts[block, t])
+        return valid.sum(axis=1), steps
+
+    def _publish(self, counts: NDArray[np.int64], steps: Steps) -> int:
+        """Enters written blocks into the books; returns how many steps they have."""
+        start = self._ring.place(self._written)
+        self._steps[start : start + len(counts)] = counts
+        self._index.append(steps)
+        self._written += len(counts)
+        self._resident += len(counts)
+        self.inserted += len(steps.entries)
+        return len(steps.entries)
+
+    def _evict(self, blocks: int) -> None:
+        """Takes the oldest blocks out of the books."""
+        blocks = min(blocks, self._resident)
+        if blocks <= 0:
+            return
+        oldest = self._written - self._resident
+        places = np.arange(oldest, oldest + blocks) % self.settings.places
+        steps = int(self._steps[places].sum())
+        self._index.drop(steps)
+        self._resident -= blocks
+        self.evicted += steps
+
+    def _gather(
+        self,
+        positions: NDArray[np.int64],
+        numbers: NDArray[np.int64],
+        weights: NDArray[np.float32],
+    ) -> Transitions:
+        """Reads transitions together."""
+        entries, following, returns, discounts = self._index.take(positions)
+        rows = entries - entries // (self.settings.block_rows + 1)
+        columns: Columns = {key: self._ring.take(key, rows) for key in self._here}
+        after: Columns = {}
+        final = np.flatnonzero(following < 0) if self._ring.finals else following[:0]
+        last = -1 - following[final]
+        following[final] = last + last // self.settings.block_rows + 1
+        for key in self._there:
+            columns[key] = self._ring.take_entries(key, entries)
+            after[key] = self._ring.take_entries(key, following)
+            if final.size and key in self._ring.finals:
+                after[key][final] = self._ring.take_finals(key, last)
+        return Transitions(positions, numbers, columns, after, returns, discounts, weights)
+
+
+def _gathered(specs: Sequence[ColumnSpec], extent: Extent) -> list[Any]:
+    return [spec.key for spec in specs if spec.extent == extent]
