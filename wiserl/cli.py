@@ -19,6 +19,7 @@ VERBS = {
         "a sampler alone, for a learner elsewhere (needs no torch)",
     ),
     "eval": ("wiserl.verbs.eval", "play a trained policy and say how well it does"),
+    "export": ("wiserl.verbs.export", "write a trained policy as ONNX for use elsewhere"),
     "plot": ("wiserl.verbs.plot", "draw the learning curve of a run"),
     "bench": ("wiserl.verbs.bench", "measure again what is claimed about learning"),
 }

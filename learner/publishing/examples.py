@@ -10,6 +10,8 @@ from common import spaces
 from common.signature import Noise, Role
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from numpy.typing import NDArray
 
     from common.signature import GraphInput
@@ -23,9 +25,18 @@ def example_inputs(
     behaviour: BehaviourPolicy, generator: np.random.Generator, count: int
 ) -> dict[str, NDArray[Any]]:
     """For every input, by graph name, an array of `count` environments."""
+    return drawn(behaviour.inputs, behaviour.leaves, generator, count)
+
+
+def drawn(
+    inputs: Iterable[GraphInput],
+    leaves: Mapping[str, spaces.Leaf],
+    generator: np.random.Generator,
+    count: int,
+) -> dict[str, NDArray[Any]]:
+    """An array of `count` environments for each input; `leaves` are their spaces by graph name."""
     return {
-        tensor.name: _draw(tensor, behaviour.leaves.get(tensor.name), generator, count)
-        for tensor in behaviour.inputs
+        tensor.name: _draw(tensor, leaves.get(tensor.name), generator, count) for tensor in inputs
     }
 
 
