@@ -65,7 +65,7 @@ class Assignments:
         for work in works:
             slots = work.take(worker, idle=idle)
             if slots:
-                task = RollTask(self._new_task(), slots, work.rows)
+                task = RollTask(self._new_task(), slots, work.rows, newest=work.or_newer)
                 self._rolls[task.task_id] = _Roll(worker, work, slots)
                 self._dealt_last[worker] = task.task_id
                 self._pool.submit(worker, task)

@@ -41,26 +41,27 @@ class CollectWork(abc.ABC):
         grant_id: Its id.
         rows: T, the rows of a fragment.
         over: The grant asks for nothing more (it is not listed any more, or the budget is met).
+        or_newer: Any version after the one it names does as well, and the newest is best.
     """
 
     def __init__(self, grant: grant_pb2.Grant, layout: Layout) -> None:
         self.grant_id = grant.grant_id
         self.rows = grant.collect.rows
         self.over = False
+        self.or_newer = grant.collect.or_newer
         self._version = grant.collect.version
-        self._or_newer = grant.collect.or_newer
         self._layout = layout
 
     def can_use(self, version: int) -> bool:
         """Whether the policy of this version is one that the grant asks for."""
         if self.over or not version:
             return False
-        return version == self._version or (self._or_newer and version > self._version)
+        return version == self._version or (self.or_newer and version > self._version)
 
     def update(self, grant: grant_pb2.Grant) -> None:
         """Takes over what a later listing of the same grant may change."""
         self._version = grant.collect.version
-        self._or_newer = grant.collect.or_newer
+        self.or_newer = grant.collect.or_newer
 
     @abc.abstractmethod
     def take(self, worker: int, *, idle: bool) -> tuple[int, ...]:

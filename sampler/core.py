@@ -72,11 +72,6 @@ class SamplerCore:
         """The run is over: stop with exit code 0. None while it is not."""
         return self._worklist.finish
 
-    @property
-    def failed(self) -> str | None:
-        """Why the sampler cannot go on; None while it can."""
-        return str(self.failure) if self.failure else None
-
     def register_request(self, run: learner_pb2.GetRunResponse) -> learner_pb2.RegisterRequest:
         """Says who the sampler is, for the run that GetRun named."""
         if run.run_id != self._run_id:

@@ -14,7 +14,7 @@ import numpy as np
 from protos.wiserl.v1 import learner_pb2
 from sampler import policy as policies
 from sampler.orders import Orders
-from sampler.pool import EpisodesEvaluated, EvaluateTask, RollTask, SegmentRolled
+from sampler.pool import EpisodesEvaluated, EvaluateTask, PoolError, RollTask, SegmentRolled
 from sampler.segments import to_batch
 from sampler.worker_core import WorkerCore
 from sampler.workload import SIZE_BYTES, Workload
@@ -93,7 +93,11 @@ class InlinePool:
             self._pending.append(
                 (task.task_id, lambda: self._evaluate(worker, task, greedy, scalars))
             )
-        elif policy is not None:
+        elif task.newest:
+            self._pending.append(
+                (task.task_id, lambda: self._roll(worker, task, self._policy, self._scalars))
+            )
+        else:
             self._pending.append((task.task_id, lambda: self._roll(worker, task, policy, scalars)))
 
     def cancel(self, task_ids: Collection[int]) -> None:
@@ -135,7 +139,11 @@ class InlinePool:
             core.close()
         self._cores = []
 
-    def _roll(self, worker: int, task: RollTask, policy: Policy, scalars: Scalars) -> SegmentRolled:
+    def _roll(
+        self, worker: int, task: RollTask, policy: Policy | None, scalars: Scalars
+    ) -> SegmentRolled:
+        if policy is None:
+            raise PoolError("a roll task before the first policy")
         core = self._cores[worker]
         layout = core.layout(task.rows, len(task.slots))
         segment = layout.views(bytearray(layout.size_bytes))

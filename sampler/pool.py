@@ -65,11 +65,20 @@ class PoolConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RollTask:
-    """Roll `rows` rows in each of `slots` (of one worker, ascending) with the policy at hand."""
+    """Roll `rows` rows in each of `slots` (of one worker, ascending).
+
+    Attributes:
+        task_id: Never used before.
+        slots: Their numbers.
+        rows: T.
+        newest: With the policy and the exploration values that are newest when the task starts;
+            else with those at hand when it is submitted.
+    """
 
     task_id: int
     slots: tuple[int, ...]
     rows: int
+    newest: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,13 +159,15 @@ class Pool(Protocol):
     ) -> None:
         """Makes a model the one that tasks submitted from now on are rolled with.
 
+        So are those submitted before that ask for the newest and have not started.
+
         Raises:
             PoolError: The model has what no policy may have. A model that does not answer `golden`
                 as it should, or cannot be run, is a `PoolFailed`.
         """
 
     def set_scalars(self, scalars: Sequence[learner_pb2.Scalar]) -> None:
-        """Replaces the exploration values for tasks submitted from now on."""
+        """Replaces the exploration values, for the tasks that `set_policy` speaks of."""
 
     def set_evaluation_policy(self, version: int, model: bytes) -> None:
         """Brings a model that evaluation tasks may name beside the one of `set_policy`.

@@ -125,7 +125,12 @@ class ProcessPool:
         if isinstance(task, RollTask):
             layout = self._layout(task.rows, len(task.slots))
             hand.give_buffers(layout.size_bytes)
-            header = {"kind": "roll", "slots": task.slots, "rows": task.rows}
+            header = {
+                "kind": "roll",
+                "slots": task.slots,
+                "rows": task.rows,
+                "newest": task.newest,
+            }
         else:
             if self._greedy_version != task.version:
                 self._broadcast_greedy(task.version, self._orders.greedy_model(task.version))

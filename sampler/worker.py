@@ -62,12 +62,21 @@ class _Configure:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Acting:
+    """What rolling takes of a registration: the policy, None before the first, and the scalars."""
+
+    epoch: int
+    policy: Policy | None
+    scalars: Scalars
+
+
+@dataclasses.dataclass(frozen=True)
 class _Roll:
     name: _Name
     slots: list[int]
     rows: int
-    policy: Policy
-    scalars: Scalars
+    acting: _Acting
+    newest: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,10 +170,9 @@ class Worker:
         self._workload = workload
         self._jobs = _Jobs()
         self._shelf = BufferShelf()
-        # The reader thread's own: what tasks that come from now on are done with.
-        self._policy: Policy | None = None
+        # The reader thread's own, except that the main thread looks up what is newest.
+        self._acting = _Acting(0, None, {})
         self._greedy: dict[int, Policy] = {}
-        self._scalars: Scalars = {}
         # The main thread's own.
         self._running: tuple[_Evaluate, Evaluation] | None = None
         self._owed_seconds = 0.0
@@ -216,8 +224,8 @@ class Worker:
 
     def _on_configure(self, message: Message) -> None:
         registration = learner_pb2.RegisterResponse.FromString(message.parts[0])
-        self._policy, self._greedy, self._scalars = None, {}, {}
         header = message.header
+        self._acting, self._greedy = _Acting(header["epoch"], None, {}), {}
         self._jobs.put(_Configure(header["epoch"], registration, header["incarnations"]))
 
     def _on_policy(self, message: Message) -> None:
@@ -225,29 +233,30 @@ class Worker:
         if whole:
             model, golden = whole
             policies.verify(model, learner_pb2.GoldenVector.FromString(golden))
-        self._policy = policies.Policy(message.header["version"], restricted)
+        policy = policies.Policy(message.header["version"], restricted)
+        self._acting = dataclasses.replace(self._acting, policy=policy)
 
     def _on_greedy(self, message: Message) -> None:
         version = message.header["version"]
         self._greedy = {version: policies.Policy(version, message.parts[0])}
 
     def _on_scalars(self, message: Message) -> None:
-        self._scalars = {
+        scalars = {
             key: np.array(values, np.float32) for key, values in message.header["values"].items()
         }
+        self._acting = dataclasses.replace(self._acting, scalars=scalars)
 
     def _on_roll(self, message: Message) -> None:
         header = message.header
-        if self._policy is None:
-            raise PoolError("a roll task before the first policy")
         name = _Name(header["epoch"], header["task_id"])
-        self._jobs.put(_Roll(name, header["slots"], header["rows"], self._policy, self._scalars))
+        slots, rows, newest = header["slots"], header["rows"], header["newest"]
+        self._jobs.put(_Roll(name, slots, rows, self._acting, newest))
 
     def _on_evaluate(self, message: Message) -> None:
         header = message.header
         name = _Name(header["epoch"], header["task_id"])
         policy = self._greedy[header["version"]]
-        self._jobs.put(_Evaluate(name, header["seeds"], policy, self._scalars))
+        self._jobs.put(_Evaluate(name, header["seeds"], policy, self._acting.scalars))
 
     def _on_cancel(self, message: Message) -> None:
         epoch, task_ids = message.header["epoch"], message.header["task_ids"]
@@ -296,7 +305,8 @@ class Worker:
         number, memory = buffer
         began, before = time.perf_counter(), self._workload.rows
         segment = core.layout(job.rows, len(job.slots)).views(memory)
-        contents = core.roll(job.slots, job.rows, job.policy, job.scalars, segment)
+        policy, scalars = self._chosen(job)
+        contents = core.roll(job.slots, job.rows, policy, scalars, segment)
         rows = self._workload.rows - before
         header = job.name.header(
             "rolled", rows, buffer=number, contents=dataclasses.asdict(contents)
@@ -304,6 +314,19 @@ class Worker:
         self._mailbox.send(Letter(header))
         self._owed_seconds += _EVALUATION_SHARE * (time.perf_counter() - began)
         self._pay(core)
+
+    def _chosen(self, job: _Roll) -> tuple[Policy, Scalars]:
+        """What a task that starts now is rolled with.
+
+        Raises:
+            PoolError: There is no policy.
+        """
+        newest = self._acting
+        # Of a later registration it would be no policy for this task, which nobody wants any more.
+        acting = newest if job.newest and newest.epoch == job.name.epoch else job.acting
+        if acting.policy is None:
+            raise PoolError("a roll task before the first policy")
+        return acting.policy, acting.scalars
 
     def _pay(self, core: WorkerCore) -> None:
         """Gives evaluations their share of the time."""

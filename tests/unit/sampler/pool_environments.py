@@ -209,6 +209,19 @@ class Broken(gymnasium.Env):
         return observation
 
 
+class Gated(Counting):
+    """Its first step waits until the file `gate` is there."""
+
+    def __init__(self, gate: str) -> None:
+        super().__init__()
+        self.gate = Path(gate)
+
+    def step(self, action: int) -> Any:
+        while not self.gate.exists():
+            time.sleep(0.001)
+        return super().step(action)
+
+
 class TupleObservation(gymnasium.Env):
     """Has a space that the contract lacks."""
 

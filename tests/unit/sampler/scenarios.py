@@ -7,6 +7,7 @@ parts of a pull's answer are separated by `|`.
 
 from __future__ import annotations
 
+import collections
 import hashlib
 
 import numpy as np
@@ -42,7 +43,11 @@ SIGNATURE = Signature(
 
 
 class RecordingPool:
-    """Writes down what it is told; happens only what the scenario says."""
+    """Writes down what it is told; happens only what the scenario says.
+
+    The first task of a worker that is not over is being rolled; those behind it have not started,
+    and start with the newest policy where they ask for it.
+    """
 
     def __init__(self, workers, envs_per_worker):
         self.workers = workers
@@ -54,12 +59,12 @@ class RecordingPool:
         self.lines = []
         self.tasks = {}
         self.rolled = learner_pb2.SamplerProgress()
-        self._policy = {}
         self._version = 0
+        self._lines = collections.defaultdict(list)
 
     def configure(self, registration):
         self.lines.append(f"pool: configure index={registration.index}")
-        self._policy.clear()
+        self._lines.clear()
 
     def set_policy(self, version, model, golden):
         self.lines.append(
@@ -77,6 +82,7 @@ class RecordingPool:
     def submit(self, worker, task):
         self.tasks[task.task_id] = (worker, task, self._version)
         if isinstance(task, RollTask):
+            self._lines[worker].append(task)
             what = f"roll {task.rows} rows of slots {_numbers(task.slots)}"
         else:
             what = f"play version {task.version} seeds {_numbers(task.seeds)}"
@@ -84,6 +90,24 @@ class RecordingPool:
 
     def cancel(self, task_ids):
         self.lines.append(f"pool: cancel tasks {_numbers(task_ids)}")
+        for task_id in task_ids:
+            self.end(task_id)
+
+    def end(self, task_id):
+        """A task is over, and what is behind it starts."""
+        worker, task, _ = self.tasks[task_id]
+        line = self._lines[worker]
+        if task in line:
+            starts = line[0] is task
+            line.remove(task)
+            if starts and line and line[0].newest:
+                self.tasks[line[0].task_id] = (worker, line[0], self._version)
+
+    def roll(self, task_id):
+        """The event of a task that is done, or would be if it were not called off."""
+        worker, task, version = self.tasks[task_id]
+        self.end(task_id)
+        return SegmentRolled(worker, task_id, batch_of(version, task))
 
     def progress(self):
         return self.rolled
@@ -202,9 +226,7 @@ class Scenario:
         self.core.on_version_gone()
 
     def on_rolled(self, values):
-        worker, task, version = self.pool.tasks[int(values["task"])]
-        event = SegmentRolled(worker, task.task_id, batch_of(version, task))
-        self.core.on_events(self.now, [event])
+        self.core.on_events(self.now, [self.pool.roll(int(values["task"]))])
 
     def on_played(self, values):
         worker, task, _ = self.pool.tasks[int(values["task"])]
@@ -215,6 +237,8 @@ class Scenario:
 
     def on_lost(self, values):
         tasks = tuple(int(task) for task in values["tasks"].split(","))
+        for task in tasks:
+            self.pool.end(task)
         event = WorkerLost(int(values["worker"]), "crashed", 0, tasks)
         self.core.on_events(self.now, [event])
 
@@ -263,4 +287,4 @@ class Scenario:
     def on_state(self, values):
         if self.core.finished is not None:
             return [f"finished: {self.core.finished.reason}"]
-        return [f"failed: {self.core.failed}" if self.core.failed else "working"]
+        return [f"failed: {self.core.failure}" if self.core.failure else "working"]

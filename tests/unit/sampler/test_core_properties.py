@@ -2,13 +2,13 @@ import collections
 
 from hypothesis import given
 from hypothesis import strategies as st
-from scenarios import SIGNATURE, RecordingPool, batch_of
+from scenarios import SIGNATURE, RecordingPool
 
 from common import signature
 from common.statuses import Code
 from protos.wiserl.v1 import grant_pb2, learner_pb2
 from sampler.core import SamplerCore
-from sampler.pool import RollTask, SegmentRolled, WorkerLost
+from sampler.pool import RollTask, WorkerLost
 from sampler.refusals import Refused
 
 
@@ -46,13 +46,15 @@ class World:
         return list(first.values())
 
     def roll(self, task_id):
-        worker, task, version = self.pool.tasks.pop(task_id)
-        self.core.on_events(self.now, [SegmentRolled(worker, task_id, batch_of(version, task))])
+        event = self.pool.roll(task_id)
+        del self.pool.tasks[task_id]
+        self.core.on_events(self.now, [event])
 
     def lose(self, task_id):
         worker = self.pool.tasks[task_id][0]
         lost = [i for i, (owner, _, _) in self.pool.tasks.items() if owner == worker]
         for i in lost:
+            self.pool.end(i)
             del self.pool.tasks[i]
         self.core.on_events(self.now, [WorkerLost(worker, "crashed", 0, tuple(lost))])
 
@@ -100,4 +102,4 @@ def test_a_finite_grant_is_pushed_exactly_whatever_happens(workers, envs, fragme
         {slot: laps + (slot < extra) for slot in range(slots)}
     )
     assert world.sequences == list(range(1, len(world.sequences) + 1))
-    assert world.core.failed is None
+    assert world.core.failure is None

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pool_models
 import pytest
-from pool_rolls import config, ready, roll
+from pool_rolls import Rolled, config, ready, roll
 
 from common.signature import ColumnKey, ColumnSpec, GraphOutput, Role
 from sampler.inline_pool import InlinePool
@@ -129,6 +129,21 @@ def test_tasks_are_done_with_what_was_at_hand_when_they_came(pool):
     (first,), (second,) = pool.events(), pool.events()
     assert isinstance(first, SegmentRolled)
     assert (first.batch.version, second.batch.version) == (1, 2)
+
+
+def test_the_newest_is_what_is_at_hand_when_a_task_starts(pool):
+    ready(pool, pool_models.recurrent_counter, version=1)
+    scalar = pool_models.learner_pb2.Scalar
+    pool.set_scalars([scalar(key="epsilon", values=[0.25])])
+    pool.submit(0, RollTask(1, (0, 2), 1, newest=True))
+    pool.submit(0, RollTask(2, (0, 2), 1))
+    pool.set_scalars([scalar(key="epsilon", values=[0.5])])
+    _, model = pool_models.recurrent_counter(pool.spec)
+    pool.set_policy(2, model, None)
+    newest, exact = (Rolled(pool.events()[0].batch) for _ in range(2))
+    assert (newest.batch.version, exact.batch.version) == (2, 1)
+    assert newest["record/epsilon"].tolist() == [[0.5, 0.5]]
+    assert exact["record/epsilon"].tolist() == [[0.25, 0.25]]
 
 
 def test_progress_counts_rows(pool):
