@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import TypeAlias
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,3 +27,8 @@ class Ladder:
         """Those of `count` slots from number `first` on, of `total` in the run."""
         share = self.exponent / max(1, total - 1)
         return [self.base ** (1.0 + share * slot) for slot in range(first, first + count)]
+
+
+Exploration: TypeAlias = float | Sequence[float] | Ladder
+"""What an exploration value may be: one for all slots, one for each of a sampler, or a ladder over
+all slots of the run."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from common.specs import EnvironmentSpec
     from learner.algorithms.behaviour import BehaviourPolicy
     from learner.experience.on_policy import OnPolicyBatch
+    from learner.exploration import Exploration
 
 JSON: TypeAlias = bool | int | float | str | list["JSON"] | dict[str, "JSON"] | None
 C = TypeVar("C")
@@ -65,7 +66,7 @@ class Algorithm(abc.ABC, Generic[C]):
     def build(self) -> BehaviourPolicy:
         """Builds all networks on `device` and returns the behaviour policy; called once."""
 
-    def scalars(self, environment_steps: int) -> dict[str, float | list[float]]:
+    def scalars(self, environment_steps: int) -> dict[str, Exploration]:
         """The exploration values at this many steps, by key of the SCALAR inputs."""
         del environment_steps
         return {}

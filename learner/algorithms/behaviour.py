@@ -119,6 +119,12 @@ def noise_input(
     )
 
 
+def scalar_input(key: str) -> GraphInput:
+    """A float32 number that the learner sets, such as an epsilon: one for each environment."""
+    name = graph_name(Role.SCALAR, "", key)
+    return GraphInput(name, Role.SCALAR, np.dtype(np.float32), (), "", key)
+
+
 def action_outputs(spec: EnvironmentSpec, group: AgentGroup) -> tuple[GraphOutput, GraphOutput]:
     """The action and the greedy action of a group, in the dtype and shape of its action space.
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from common.errors import InvalidFieldError
 from learner.algorithms.base import Algorithm
+from learner.experience.replay import ReplaySettings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from learner.experience.replay import ReplaySettings
     from learner.experience.transitions import Transitions
 
 ReplayStorage = Literal["memory", "disk"]
@@ -106,8 +106,6 @@ class OffPolicyAlgorithm(Algorithm[C]):
     @property
     def replay(self) -> ReplaySettings:
         """How the store must be built."""
-        from learner.experience.replay import ReplaySettings
-
         config = self.config
         return ReplaySettings(
             capacity=config.buffer_size,

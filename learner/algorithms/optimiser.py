@@ -1,8 +1,9 @@
-"""Adam over one flat vector that holds all parameters."""
+"""Adam over one flat vector that holds all parameters, and target networks as flat as that."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,9 @@ from torch.optim.adam import adam
 from learner.algorithms import state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+N = TypeVar("N", bound=nn.Module)
 
 
 class FlatAdam:
@@ -36,13 +39,11 @@ class FlatAdam:
         max_gradient_norm: float | None,
     ) -> None:
         self._shapes = {name: parameter.shape for name, parameter in parameters.items()}
-        self._vector = torch.cat([p.detach().reshape(-1) for p in parameters.values()])
+        self._vector = flatten(parameters.values())
         self._gradient = torch.zeros_like(self._vector)
-        views = zip(
-            parameters.values(), self._views(self._vector), self._views(self._gradient), strict=True
-        )
-        for parameter, view, gradient in views:
-            parameter.data = view
+        for parameter, gradient in zip(
+            parameters.values(), self._views(self._gradient), strict=True
+        ):
             parameter.grad = gradient
         self._step = torch.zeros((), device=self._vector.device)
         self._exp_avg = torch.zeros_like(self._vector)
@@ -50,6 +51,16 @@ class FlatAdam:
         self._learning_rate = learning_rate
         self._epsilon = epsilon
         self._max_gradient_norm = max_gradient_norm
+
+    @property
+    def vector(self) -> Tensor:
+        """[P], all parameters."""
+        return self._vector
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the last step, or of the next one since it was set."""
+        return self._learning_rate
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """For the steps from now on."""
@@ -106,8 +117,44 @@ class FlatAdam:
         return dict(zip(self._shapes, self._views(vector), strict=True))
 
     def _views(self, vector: Tensor) -> list[Tensor]:
-        sizes = [shape.numel() for shape in self._shapes.values()]
-        return [
-            part.view(shape)
-            for part, shape in zip(torch.split(vector, sizes), self._shapes.values(), strict=True)
-        ]
+        return _views(vector, list(self._shapes.values()))
+
+
+class TargetNetwork(Generic[N]):
+    """A copy of a network that follows it, in one kernel, and has no gradients.
+
+    Args:
+        source: The network, all of whose parameters `optimiser` trains, and no others.
+        optimiser: Where the source's parameters lie.
+
+    Attributes:
+        network: The copy.
+    """
+
+    def __init__(self, source: N, optimiser: FlatAdam) -> None:
+        self.network = copy.deepcopy(source).requires_grad_(False)
+        self._vector = flatten(self.network.parameters())
+        self._source = optimiser.vector
+
+    @torch.no_grad()
+    def follow(self, tau: float = 1.0) -> None:
+        """Goes the share `tau` of the way to the source; 1 makes it equal."""
+        if tau == 1.0:
+            self._vector.copy_(self._source)
+        else:
+            self._vector.lerp_(self._source, tau)
+
+
+def flatten(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Makes parameters views of one new vector [P], which is returned."""
+    parameters = list(parameters)
+    vector = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+    shapes = [parameter.shape for parameter in parameters]
+    for parameter, view in zip(parameters, _views(vector, shapes), strict=True):
+        parameter.data = view
+    return vector
+
+
+def _views(vector: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
+    parts = torch.split(vector, [shape.numel() for shape in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]

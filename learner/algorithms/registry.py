@@ -10,7 +10,10 @@ from learner.algorithms.base import Algorithm
 
 AlgorithmClass: TypeAlias = type[Algorithm[Any]]
 
-BUILT_IN = {"ppo": "learner.algorithms.ppo:PPO"}
+BUILT_IN = {
+    "dqn": "learner.algorithms.dqn:DQN",
+    "ppo": "learner.algorithms.ppo:PPO",
+}
 """The project's own, by the name that people use; imported when asked for."""
 
 

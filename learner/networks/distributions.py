@@ -117,7 +117,7 @@ class Categorical(ActionDistribution):
 
     def act(self, head: Tensor, noise: Tensor, mask: Tensor | None) -> Act:
         """See the base class."""
-        logits = _available(head, mask)
+        logits = available(head, mask)
         probabilities = torch.softmax(logits, -1)
         chosen, log_prob = _race(probabilities, noise)
         action = chosen.squeeze(-1)
@@ -128,12 +128,12 @@ class Categorical(ActionDistribution):
 
     def log_prob(self, head: Tensor, actions: Tensor, mask: Tensor | None) -> Tensor:
         """See the base class."""
-        log_probs = F.log_softmax(_available(head, mask), -1)
+        log_probs = F.log_softmax(available(head, mask), -1)
         return log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
     def entropy(self, head: Tensor, mask: Tensor | None) -> Tensor:
         """See the base class."""
-        return _entropy(_available(head, mask))
+        return _entropy(available(head, mask))
 
     def encode(self, actions: Tensor) -> Tensor:
         """Numbers from `start` to numbers from 0, [N] int64."""
@@ -196,7 +196,7 @@ class MultiCategorical(ActionDistribution):
         return flat.reshape(-1, self._choices, self._largest)
 
     def _logits(self, head: Tensor, mask: Tensor | None) -> Tensor:
-        logits = self._by_choice(_available(head, mask))
+        logits = self._by_choice(available(head, mask))
         # Padding must stay below what a mask makes unavailable, or a mask that allows nothing of a
         # choice would let a number beyond its end through.
         return torch.where(self.present, logits, 10.0 * UNAVAILABLE) if self._padded else logits
@@ -300,7 +300,8 @@ class DiagonalGaussian(ActionDistribution):
         return action.reshape(-1, *self._shape) if len(self._shape) != 1 else action
 
 
-def _available(logits: Tensor, mask: Tensor | None) -> Tensor:
+def available(logits: Tensor, mask: Tensor | None) -> Tensor:
+    """Logits or values [..., A] with `UNAVAILABLE` where the mask is false."""
     return logits if mask is None else torch.where(mask, logits, UNAVAILABLE)
 
 

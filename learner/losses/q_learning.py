@@ -1,0 +1,76 @@
+"""Targets and errors of Q-learning.
+
+`discounts` are gamma^m over the m steps of a window, and 0 where its last step terminated: a
+truncated episode bootstraps, a terminated one does not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def bootstrapped(returns: Tensor, discounts: Tensor, next_values: Tensor) -> Tensor:
+    """What a value should become: the rewards of a window and the value of what it led to.
+
+        y = sum_k<m gamma^k r_t+k + discount V(s_t+m)
+
+    Args:
+        returns: [N], the discounted sum of a window's rewards.
+        discounts: [N].
+        next_values: [N].
+
+    Returns:
+        [N].
+    """
+    return torch.addcmul(returns, discounts, next_values)
+
+
+def greedy_values(next_target: Tensor) -> Tensor:
+    """max_a Q_target(s', a): Mnih et al. 2015, https://doi.org/10.1038/nature14236, algorithm 1.
+
+    Args:
+        next_target: [N, A], the target network's values; unavailable actions very low.
+
+    Returns:
+        [N].
+    """
+    return next_target.amax(1)
+
+
+def double_values(next_target: Tensor, next_online: Tensor) -> Tensor:
+    """Q_target(s', argmax_a Q(s', a)): one network chooses, the other one says what it is worth.
+
+    van Hasselt et al. 2016, https://arxiv.org/abs/1509.06461, eq. 4.
+
+    Args:
+        next_target: [N, A], the target network's values.
+        next_online: [N, A], the online network's; unavailable actions very low.
+
+    Returns:
+        [N].
+    """
+    return taken_values(next_target, next_online.argmax(1))
+
+
+def taken_values(values: Tensor, actions: Tensor) -> Tensor:
+    """Q(s, a): values [N, A] and action numbers [N] int64 from 0 on to [N]."""
+    return values.gather(1, actions.unsqueeze(1)).squeeze(1)
+
+
+def huber(values: Tensor, targets: Tensor) -> Tensor:
+    """e^2 / 2 where |e| < 1, else |e| - 1/2, of e = values - targets; [N] each.
+
+    Its gradient is the error clipped to +-1, which is what Mnih et al. 2015 describe.
+    """
+    return F.smooth_l1_loss(values, targets, reduction="none")
+
+
+def half_squared_error(values: Tensor, targets: Tensor) -> Tensor:
+    """e^2 / 2 of e = values - targets; [N] each."""
+    return 0.5 * F.mse_loss(values, targets, reduction="none")
