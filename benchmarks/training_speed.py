@@ -1,10 +1,13 @@
-"""Steps a second of PPO training on CartPole, ours beside a peer's at equal settings.
+"""Steps a second of training on CartPole, ours beside a peer's at equal settings.
 
-8 environments x 128 steps, minibatches of 256, 4 epochs, 64x64 networks, one torch thread each.
-Ours is the whole distributed form: a gRPC learner and sampler processes. Runs alternate, so that a
-change of the machine's speed meets both; quote the ratio of medians.
+PPO: 8 environments x 128 steps, minibatches of 256, 4 epochs, 64x64 networks. DQN: a network of
+120 and 84 units, a gradient step of 128 transitions for every 10 environment steps, a buffer of
+10,000, a target network copied every 500 environment steps. One torch thread each. Ours is the
+whole distributed form: a gRPC learner and sampler processes. Runs alternate, so that a change of
+the machine's speed meets both; quote the ratio of medians.
 
     python benchmarks/training_speed.py --peer /path/to/peer/python --name training_speed
+    python benchmarks/training_speed.py --algorithm dqn --peer ... --name training_speed_dqn
 """
 
 from __future__ import annotations
@@ -20,20 +23,29 @@ import harness
 
 from learner import tables
 
-SETTINGS = (
-    *("--n-envs", "8", "--n-steps", "128", "--n-minibatches", "4", "--epochs", "4"),
-    *("--hidden-sizes", "64", "64", "--eval-points", "0", "--final-eval-episodes", "1"),
-    *("--threads", "1", "--quiet"),
-)
+COMMON = ("--eval-points", "0", "--final-eval-episodes", "1", "--threads", "1", "--quiet")
+SETTINGS = {
+    "ppo": (
+        *("--n-envs", "8", "--n-steps", "128", "--n-minibatches", "4", "--epochs", "4"),
+        *("--hidden-sizes", "64", "64"),
+    ),
+    "dqn": (
+        *("--n-envs", "8", "--replay-ratio", "0.1", "--batch-size", "128", "--buffer-size"),
+        *("10000", "--learning-starts", "1000", "--hidden-sizes", "120", "84"),
+        *("--target-interval", "50", "--learning-rate", "2.5e-4"),
+    ),
+}
 WARM_UP_SHARE = 0.1
 
 
 def ours(options: argparse.Namespace, seed: int) -> dict[str, float]:
     """Steps a second after a warm-up, and where a round's time went (medians, milliseconds)."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "wiserl.cli", "train", "ppo", "--env", "CartPole-v1"]
+        command = [sys.executable, "-m", "wiserl.cli", "train", options.algorithm]
+        command += ["--env", "CartPole-v1"]
         command += ["--total-steps", str(options.steps), "--seed", str(seed), "--runs", folder]
-        command += ["--workers", str(options.workers), *SETTINGS]
+        command += ["--workers", str(options.workers), *SETTINGS[options.algorithm]]
+        command += COMMON
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         (path,) = Path(folder).glob("*/*/*/metrics.csv")
         columns = tables.read(path)
@@ -41,15 +53,16 @@ def ours(options: argparse.Namespace, seed: int) -> dict[str, float]:
     elapsed = [float(text) for text in columns["time/time_elapsed"]]
     first = int(len(steps) * WARM_UP_SHARE)
     found = {"steps_per_second": (steps[-1] - steps[first]) / (elapsed[-1] - elapsed[first])}
-    for name in ("wait", "update", "publish"):
-        times = [float(text) for text in columns[f"time/{name}_seconds"][first:]]
-        found[f"{name}_ms"] = 1000 * sorted(times)[len(times) // 2]
+    for name in ("wait", "sample", "update", "publish"):
+        if f"time/{name}_seconds" in columns:
+            times = [float(text) for text in columns[f"time/{name}_seconds"][first:]]
+            found[f"{name}_ms"] = 1000 * sorted(times)[len(times) // 2]
     return found
 
 
 def peer(options: argparse.Namespace) -> dict[str, float]:
     """What the peer's script prints."""
-    script = str(Path(__file__).parent / "peers" / "sb3_ppo.py")
+    script = str(Path(__file__).parent / "peers" / f"sb3_{options.algorithm}.py")
     command = [options.peer, script, "--steps", str(options.steps)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -58,6 +71,7 @@ def peer(options: argparse.Namespace) -> dict[str, float]:
 def main() -> None:
     """Alternates both a few times and writes the medians down."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--algorithm", default="ppo", choices=tuple(SETTINGS))
     parser.add_argument("--peer", help="a Python with Stable-Baselines3; leave out to skip it")
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=2)
@@ -72,7 +86,12 @@ def main() -> None:
             other.append(peer(options))
             print(json.dumps(other[-1]))
     rates = [run["steps_per_second"] for run in own]
-    result = {"workers": options.workers, "ours": harness.spread(rates), "runs": own}
+    result = {
+        "algorithm": options.algorithm,
+        "workers": options.workers,
+        "ours": harness.spread(rates),
+        "runs": own,
+    }
     if other:
         rates = [run["steps_per_second"] for run in other]
         result["peer"] = {"system": other[0]["system"], **harness.spread(rates)}
