@@ -32,7 +32,7 @@ SETTINGS = {
     "dqn": (
         *("--n-envs", "8", "--replay-ratio", "0.1", "--batch-size", "128", "--buffer-size"),
         *("10000", "--learning-starts", "1000", "--hidden-sizes", "120", "84"),
-        *("--target-interval", "50", "--learning-rate", "2.5e-4"),
+        *("--target-update-interval", "50", "--learning-rate", "2.5e-4"),
     ),
 }
 WARM_UP_SHARE = 0.1
