@@ -21,6 +21,7 @@ VERBS = {
     "eval": ("wiserl.verbs.eval", "play a trained policy and say how well it does"),
     "export": ("wiserl.verbs.export", "write a trained policy as ONNX for use elsewhere"),
     "plot": ("wiserl.verbs.plot", "draw the learning curve of a run"),
+    "doctor": ("wiserl.verbs.doctor", "say what would go wrong here, and what to do about it"),
     "bench": ("wiserl.verbs.bench", "measure again what is claimed about learning"),
 }
 """Module and summary by verb; a module has `run(arguments) -> exit code`."""

@@ -1,0 +1,35 @@
+"""A learner at an address, as a person's command calls it: without retries that hide anything."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import grpc
+
+from common.addresses import split_address
+from common.channel import DEFAULT_MAX_MESSAGE_BYTES, client_options
+from common.errors import WiseRLError
+from protos.wiserl.v1 import learner_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from protos.wiserl.v1.learner_pb2_grpc import LearnerServiceStub
+
+
+class UnreachableError(WiseRLError):
+    """No learner answers."""
+
+
+@contextlib.contextmanager
+def stub(address: str) -> Iterator[LearnerServiceStub]:
+    """Calls of the learner at `HOST:PORT`; it connects with the first one.
+
+    Raises:
+        InvalidFieldError: The address cannot be one.
+    """
+    split_address(address)
+    options = client_options(address, DEFAULT_MAX_MESSAGE_BYTES)
+    with grpc.insecure_channel(address, options=options) as channel:
+        yield learner_pb2_grpc.LearnerServiceStub(channel)
