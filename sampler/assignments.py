@@ -59,11 +59,11 @@ class Assignments:
             # take turns.
             for worker in sorted(range(self._pool.workers), key=self._dealt_last.__getitem__):
                 if sum(roll.worker == worker for roll in self._rolls.values()) == load:
-                    self._deal_roll(worker, works, idle=load == 0)
+                    self._deal_roll(worker, works)
 
-    def _deal_roll(self, worker: int, works: Sequence[CollectWork], *, idle: bool) -> None:
+    def _deal_roll(self, worker: int, works: Sequence[CollectWork]) -> None:
         for work in works:
-            slots = work.take(worker, idle=idle)
+            slots = work.take(worker)
             if slots:
                 task = RollTask(self._new_task(), slots, work.rows, newest=work.or_newer)
                 self._rolls[task.task_id] = _Roll(worker, work, slots)

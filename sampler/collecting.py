@@ -63,14 +63,14 @@ class CollectWork(abc.ABC):
         self._version = grant.collect.version
         self.or_newer = grant.collect.or_newer
 
-    @abc.abstractmethod
-    def take(self, worker: int, *, idle: bool) -> tuple[int, ...]:
-        """The slots of the next task of a worker, ascending; empty where there is nothing for it.
+    @property
+    def outlives_its_grant(self) -> bool:
+        """Whether what is rolled for it is still good when the grant is not listed any more."""
+        return False
 
-        Args:
-            worker: Its number.
-            idle: It has nothing else to roll.
-        """
+    @abc.abstractmethod
+    def take(self, worker: int) -> tuple[int, ...]:
+        """The slots of the next task of a worker, ascending; empty where there is none."""
 
     @abc.abstractmethod
     def done(self, slots: Sequence[int]) -> None:
@@ -91,9 +91,8 @@ class FiniteWork(CollectWork):
         laps, extra = divmod(amount.fragments, slots) if slots else (0, 0)
         self._wanted = [laps + (slot < extra) for slot in range(slots)]
 
-    def take(self, worker: int, *, idle: bool) -> tuple[int, ...]:
+    def take(self, worker: int) -> tuple[int, ...]:
         """Every slot of the worker that has a fragment left to roll."""
-        del idle
         lap = [s for s in self._layout.slots_of(worker) if s < len(self._wanted)]
         lap = [slot for slot in lap if self._wanted[slot]]
         for slot in lap:
@@ -112,44 +111,62 @@ class FiniteWork(CollectWork):
 class WindowWork(CollectWork):
     """Endless work with a bound on the fragments in flight; the slots take turns.
 
-    Tasks are kept about as large as the window allows each worker, so that a small window does not
-    fray into tasks of single slots, for which the policy is called as often as for all of them.
+    Every worker has its part of the window to itself, so that no quick one starves another. It
+    works through its part in tasks of one size, the largest with which it has one task to roll
+    while the one before is pushed; of a part that is no more than its slots it makes one task. A
+    window smaller than the workers is theirs in turn, one fragment each.
+
+    It never starts less than a whole task: else answers that come in pieces would make small tasks
+    of large ones, and small ones never become large again. The policy takes about as long for one
+    slot as for all of them.
     """
 
     def __init__(self, grant: grant_pb2.Grant, layout: Layout) -> None:
         super().__init__(grant, layout)
         self._window = grant.collect.window.fragments
-        self._in_flight = 0
+        self._in_flight = [0] * layout.workers
         self._turns: collections.Counter[int] = collections.Counter()
+
+    @property
+    def outlives_its_grant(self) -> bool:
+        """Rows of any version from one on are as good under one grant as under the next."""
+        return self.or_newer
 
     def update(self, grant: grant_pb2.Grant) -> None:
         """The window may have grown or shrunk."""
         super().update(grant)
         self._window = grant.collect.window.fragments
 
-    def take(self, worker: int, *, idle: bool) -> tuple[int, ...]:
-        """As many slots as a worker's share of the window, those that have waited longest.
-
-        An idle worker takes what there is room for; a busy one waits until there is room for a
-        whole share.
-        """
-        share = min(self._layout.slots_per_worker, -(-self._window // self._layout.workers))
-        room = self._window - self._in_flight
-        if room <= 0 or (room < share and not idle):
+    def take(self, worker: int) -> tuple[int, ...]:
+        """A task's worth of slots, those that have waited longest; none where there is no room."""
+        part, size = self._part(worker), self._task_size(worker)
+        full = sum(self._in_flight) + size > self._window
+        if full or self._in_flight[worker] + size > part:
             return ()
         by_turn = sorted(self._layout.slots_of(worker), key=lambda slot: (self._turns[slot], slot))
-        slots = tuple(sorted(by_turn[: min(room, share)]))
+        slots = tuple(sorted(by_turn[:size]))
         self._turns.update(slots)
-        self._in_flight += len(slots)
+        self._in_flight[worker] += len(slots)
         return slots
 
+    def _part(self, worker: int) -> int:
+        """How many fragments a worker may have in flight."""
+        each, extra = divmod(self._window, self._layout.workers)
+        return max(1, each + (worker < extra))
+
+    def _task_size(self, worker: int) -> int:
+        """How many slots a task of a worker has."""
+        part, slots = self._part(worker), self._layout.slots_per_worker
+        return part if part <= slots else min(slots, part // 2)
+
     def done(self, slots: Sequence[int]) -> None:
-        """Room for as many others."""
-        self._in_flight -= len(slots)
+        """Room for as many others of the same worker."""
+        for slot in slots:
+            self._in_flight[slot % self._layout.workers] -= 1
 
     def give_back(self, slots: Sequence[int]) -> None:
         """Room for as many others; nobody waits for just these."""
-        self._in_flight -= len(slots)
+        self.done(slots)
 
 
 def collect_work(grant: grant_pb2.Grant, layout: Layout) -> CollectWork | None:

@@ -20,6 +20,7 @@ from sampler.exits import ExitCode, SamplerStopError
 from sampler.outbox import Outbox, Rolled, slots_per_push
 from sampler.policies import Policies
 from sampler.pool import EpisodesEvaluated, PoolFailed, SegmentRolled, WorkerLost
+from sampler.progress import progress_since
 from sampler.refusals import LIMIT, WITHIN_SECONDS, RefusalCount, Refused
 from sampler.reports import Reports
 from sampler.worklist import Work, Worklist
@@ -63,6 +64,7 @@ class SamplerCore:
         self._outbox = Outbox()
         self._reports = Reports()
         self._refusals = RefusalCount()
+        self._before = learner_pb2.SamplerProgress()
         self._revision = 0
         self._asked = 0
         self._pushes_refused = 0
@@ -75,7 +77,8 @@ class SamplerCore:
     def register_request(self, run: learner_pb2.GetRunResponse) -> learner_pb2.RegisterRequest:
         """Says who the sampler is, for the run that GetRun named."""
         if run.run_id != self._run_id:
-            self._run_id, self._outbox.sequence, self.index = run.run_id, 0, None
+            self._run_id, self.index = run.run_id, None
+            self._outbox = Outbox()
         self._wait_milliseconds = run.limits.wait_milliseconds
         return learner_pb2.RegisterRequest(
             run_id=run.run_id,
@@ -105,6 +108,7 @@ class SamplerCore:
         self._worklist.clear()
         self._reports.clear()
         self._revision = self._asked = self._pushes_refused = 0
+        self._before = self._pool.progress()
         self.index = response.index
         self._logger = Logger(index=response.index)
 
@@ -114,8 +118,7 @@ class SamplerCore:
         play = self._worklist.to_play()
         lacking = play is not None and not self._policies.has(play.version)
         self._asked = play.version if play is not None and lacking and not leaving else 0
-        progress = learner_pb2.SamplerProgress()
-        progress.CopyFrom(self._pool.progress())
+        progress = progress_since(self._before, self._pool.progress())
         progress.rows_dropped += self._outbox.rows_dropped
         progress.pushes_refused += self._pushes_refused
         return learner_pb2.PullWeightsRequest(
@@ -139,7 +142,10 @@ class SamplerCore:
         except WiseRLError as error:
             self._refused(now, "model_refused", str(error))
         self._revision = response.grants_revision
-        self._end(self._worklist.take(response.grants))
+        over = self._worklist.take(response.grants)
+        if self._worklist.finish is not None:
+            self.drain()
+        self._end(over, drop=[work for work in over if not work.outlives_its_grant])
         self._deal()
 
     def on_version_gone(self) -> None:
@@ -158,8 +164,12 @@ class SamplerCore:
     def _on_event(self, event: PoolEvent) -> None:
         match event:
             case SegmentRolled():
-                if (work := self._assignments.rolled(event.task_id)) is not None:
-                    self._outbox.add(Rolled(work.grant_id, event.batch))
+                work = self._assignments.rolled(event.task_id)
+                rolled = Rolled(work.grant_id if work is not None else 0, event.batch)
+                if work is not None:
+                    self._outbox.add(rolled)
+                else:
+                    self._outbox.rows_dropped += rolled.row_count
             case EpisodesEvaluated():
                 if (play := self._assignments.played(event.task_id)) is not None:
                     self._reports.add(
@@ -188,10 +198,12 @@ class SamplerCore:
             self._refused(now, "push_refused", answer.message)
             if work is not None:
                 work.give_back(rolled.slots)
-        elif work is not None:
-            work.done(rolled.slots)
+        else:
+            if work is not None:
+                work.done(rolled.slots)
             if answer.verdict == learner_pb2.VERDICT_ENDED:
-                self._end([work])
+                self._end([work] if work is not None else [])
+                self._outbox.drop({rolled.grant_id})
         self._deal()
 
     def next_report(self) -> learner_pb2.ReportEpisodesRequest | None:
@@ -211,15 +223,21 @@ class SamplerCore:
     def drain(self) -> None:
         """Drops all work; only a push in flight is left."""
         self._end(self._worklist.clear())
+        self._outbox.clear()
         self._reports.clear()
 
-    def _end(self, works: Sequence[Work]) -> None:
-        """These works are over: nothing more of them is rolled, played, pushed or reported."""
+    def _end(self, works: Sequence[Work], *, drop: Sequence[Work] | None = None) -> None:
+        """These works are over: nothing more of them is rolled, played or reported.
+
+        Args:
+            works: What is over.
+            drop: Those of which nothing more is pushed; all of them by default.
+        """
         for work in works:
             work.over = True
         over = {work.grant_id for work in works}
         self._assignments.cancel(over)
-        self._outbox.drop(over)
+        self._outbox.drop({work.grant_id for work in (works if drop is None else drop)})
         self._reports.drop(over)
 
     def _deal(self) -> None:

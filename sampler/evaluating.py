@@ -18,7 +18,10 @@ class EvaluateWork:
         evaluation_id: The evaluation that its episodes belong to.
         version: The policy version that plays.
         over: Nothing more is wanted: it is not listed any more, or its version is gone.
+        outlives_its_grant: False: what is not reported by then is granted again.
     """
+
+    outlives_its_grant = False
 
     def __init__(self, grant: grant_pb2.Grant) -> None:
         self.grant_id = grant.grant_id

@@ -73,7 +73,8 @@ class Outbox:
 
     Attributes:
         sequence: The last one used, or known to be used.
-        rows_dropped: Rows that were rolled and never pushed, since the last `reset`.
+        rows_dropped: Rows that were rolled and that no learner took; those that a `reset` drops
+            count after it.
     """
 
     def __init__(self) -> None:
@@ -87,17 +88,22 @@ class Outbox:
     def reset(self, signature: Signature, *, slots_per_push: int, last_sequence: int) -> None:
         """Begins a registration without anything to push.
 
-        A sequence that was used and that the learner does not have is a push that was lost;
-        counting on from it leaves the gap by which the learner knows.
+        What waits was rolled under incarnations that are over: the learner would refuse it. So it
+        is dropped, and counted, as is a push in flight that the learner does not have. The sequence
+        of that one is left out, and by the gap the learner knows that a push was lost.
 
         Args:
             signature: Of the registration.
             slots_per_push: The most slots that one push may have.
             last_sequence: The last one that the learner has.
         """
-        self._queue.clear()
-        self._current = None
         self.rows_dropped = 0
+        if self._current is not None and self.sequence > last_sequence:
+            self.rows_dropped = self._current[0].row_count
+        self._current = None
+        self.clear()
+        if self.rows_dropped:
+            Logger().warning("rows_dropped", rows=self.rows_dropped, why="registered again")
         self._signature = signature
         self._slots_per_push = slots_per_push
         self.sequence = max(self.sequence, last_sequence)
@@ -181,6 +187,11 @@ class Outbox:
     def drop(self, grant_ids: Collection[int]) -> None:
         """Drops what waits under these grants; a push in flight stays."""
         kept = [rolled for rolled in self._queue if rolled.grant_id not in grant_ids]
-        self.rows_dropped += sum(rolled.row_count for rolled in self._queue)
+        self.clear()
+        self._queue.extend(kept)
         self.rows_dropped -= sum(rolled.row_count for rolled in kept)
-        self._queue = collections.deque(kept)
+
+    def clear(self) -> None:
+        """Drops all that waits; a push in flight stays."""
+        self.rows_dropped += sum(rolled.row_count for rolled in self._queue)
+        self._queue.clear()

@@ -26,14 +26,23 @@ class World:
         self.accepted = collections.Counter()
         self.sequences = []
 
+    def window(self, fragments):
+        self._take(fragments, None)
+
     def grant(self, fragments, slots):
+        self._take(fragments, slots)
+
+    def _take(self, fragments, slots):
         response = learner_pb2.PullWeightsResponse(version=1, model=b"", grants_revision=1)
         response.model_sha256 = bytes.fromhex(
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         )
         grant = grant_pb2.Grant(grant_id=1)
         grant.collect.rows, grant.collect.version = 2, 1
-        grant.collect.finite.fragments, grant.collect.finite.slots = fragments, slots
+        if slots is None:
+            grant.collect.or_newer, grant.collect.window.fragments = True, fragments
+        else:
+            grant.collect.finite.fragments, grant.collect.finite.slots = fragments, slots
         response.grants.append(grant)
         self.core.on_pull(self.now, response)
 
@@ -103,3 +112,20 @@ def test_a_finite_grant_is_pushed_exactly_whatever_happens(workers, envs, fragme
     )
     assert world.sequences == list(range(1, len(world.sequences) + 1))
     assert world.core.failure is None
+
+
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 20), st.data())
+def test_no_slot_starves_in_a_window_whatever_its_size(workers, envs, fragments, data):
+    world = World(workers, envs)
+    world.window(fragments)
+    for _ in range(20 * workers * envs):
+        # Answers are often late: what is rolled waits, and goes together.
+        world.roll(min(world.outstanding()))
+        while not world.outstanding() or data.draw(st.booleans()):
+            if world.core.next_push() is None:
+                break
+            world.answer("accepted")
+    pushed = [world.accepted[slot] for slot in range(workers * envs)]
+    assert min(pushed) > 0
+    if fragments <= workers:
+        assert max(pushed) - min(pushed) <= 2
