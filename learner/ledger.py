@@ -20,7 +20,7 @@ class LossReason(enum.StrEnum):
     SEQUENCE_GAP = "sequence_gap"
     """A sequence that never arrived."""
     LOST_IN_RESTART = "lost_in_restart"
-    """A sequence that an earlier learner process took, and what it made of it is lost with it."""
+    """Accepted by an earlier learner process after its last checkpoint, and lost with it."""
     BEYOND_BUDGET = "beyond_budget"
     """Valid rows of the last round that exceed the step budget."""
     ABANDONED = "abandoned"
@@ -36,10 +36,14 @@ class Loss:
 
 
 class Ledger:
-    """Losses by reason; they only grow."""
+    """Losses by reason; they only grow.
 
-    def __init__(self) -> None:
-        self._losses: dict[LossReason, Loss] = {}
+    Args:
+        losses: What was lost so far; it is this that grows.
+    """
+
+    def __init__(self, losses: dict[LossReason, Loss] | None = None) -> None:
+        self._losses = {} if losses is None else losses
 
     def add(self, reason: LossReason, *, pushes: int = 0, rows: int = 0) -> None:
         """Counts a loss."""

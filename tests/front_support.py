@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from learner.front.coordinator import Coordinator
 from learner.front.settings import FrontSettings, Limits, RunIdentity
 from learner.publishing.publication import Publication
 from protos.wiserl.v1 import environment_pb2, learner_pb2, trajectory_pb2
+
+if TYPE_CHECKING:
+    from learner.totals import Header
 
 RUN = "run-1"
 FLOAT, BOOL, INT = np.dtype(np.float32), np.dtype(np.bool_), np.dtype(np.int64)
@@ -81,12 +85,17 @@ def identity(run_id: str = RUN) -> RunIdentity:
 
 
 def make_coordinator(
-    *, total_steps: int = 1_000, rows: int = 2, is_open: bool = True, **settings: object
+    *,
+    total_steps: int = 1_000,
+    rows: int = 2,
+    is_open: bool = True,
+    header: Header | None = None,
+    **settings: object,
 ) -> Coordinator:
     """A coordinator, open for samplers unless said otherwise."""
     limits = settings.pop("limits", Limits())
     front = FrontSettings(total_steps=total_steps, limits=limits, **settings)
-    coordinator = Coordinator(identity(), front)
+    coordinator = Coordinator(identity(), front, header)
     if is_open:
         coordinator.open_run(SIGNATURE, fragment_rows=rows)
     return coordinator
@@ -192,6 +201,13 @@ def push_request(
     return learner_pb2.PushTrajectoriesRequest(
         run_id=RUN, sampler_id=sampler_id, sequence=sequence, grant_id=grant_id, batch=batch
     )
+
+
+def pushed(
+    coordinator: Coordinator, now: float, request: learner_pb2.PushTrajectoriesRequest
+) -> learner_pb2.PushTrajectoriesResponse | None:
+    """What a push is answered that has just come."""
+    return coordinator.push(now, request, since=now)
 
 
 def report_request(

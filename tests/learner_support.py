@@ -73,7 +73,7 @@ def batch_of(columns: dict[ColumnKey, Any], *, version: int = 1) -> OnPolicyBatc
     """A round without final observations."""
     none = np.empty(0, np.int64)
     steps = int(columns[VALID].sum())
-    return OnPolicyBatch(version, columns, none, none, {}, [], steps)
+    return OnPolicyBatch(version, columns, none, none, {}, [], steps, [])
 
 
 def with_finals(batch: OnPolicyBatch, rows, slots, observations) -> OnPolicyBatch:

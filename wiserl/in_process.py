@@ -160,12 +160,18 @@ class _Sampler:
         return True
 
     def _push(self, now: float) -> int:
+        """Pushes what is there, until there is no room: that push is tried again next turn."""
         sent = 0
         while (request := self._core.next_push()) is not None:
             try:
-                self._core.on_push_answer(now, self._coordinator.push(now, request))
+                # As if it came now, however long it is held: it is never sent away.
+                response = self._coordinator.push(now, request, since=now)
             except Refusal as refusal:
                 self._core.on_push_answer(now, _refused(refusal))
+            else:
+                if response is None:
+                    break
+                self._core.on_push_answer(now, response)
             sent += 1
         return sent
 

@@ -70,6 +70,7 @@ class OnPolicyBatch:
         final_columns: `[N, ...]`, what stands in the place of entry `final_rows + 1`.
         episodes: Those that ended within the budget, in the order of (position, end row).
         steps: Valid steps within the budget.
+        keys: Where each of the B fragments stands among all of the run.
     """
 
     version: int
@@ -79,6 +80,7 @@ class OnPolicyBatch:
     final_columns: Columns
     episodes: list[trajectory_pb2.Episode]
     steps: int
+    keys: list[FragmentKey]
 
 
 class OnPolicyStore:
@@ -132,7 +134,8 @@ class OnPolicyStore:
         found = self._ordered(order)
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order))
-        steps = _cut(found[VALID], budget)
+        ordered = [keys[i] for i in order]
+        steps = cut(found[VALID], budget)
         final_rows, final_slots, final_columns = self._final_observations(rank, found[VALID])
         return OnPolicyBatch(
             self._version,
@@ -140,8 +143,9 @@ class OnPolicyStore:
             final_rows,
             final_slots,
             final_columns,
-            self._episodes(rank, [keys[i] for i in order], found[VALID]),
+            self._episodes(rank, ordered, found[VALID]),
             steps,
+            ordered,
         )
 
     def _ordered(self, order: list[int]) -> Columns:
@@ -204,19 +208,24 @@ def _detached(segment: Segment) -> Segment:
         segment.final_rows,
         segment.final_slots,
         {key: array.copy() for key, array in segment.final_columns.items()},
-        [(position, _copy(episode)) for position, episode in segment.episodes],
+        [(position, copy_episode(episode)) for position, episode in segment.episodes],
     )
 
 
-def _copy(episode: trajectory_pb2.Episode) -> trajectory_pb2.Episode:
+def copy_episode(episode: trajectory_pb2.Episode) -> trajectory_pb2.Episode:
     """An episode that does not keep the whole push alive, as a part of its message would."""
     copied = trajectory_pb2.Episode()
     copied.CopyFrom(episode)
     return copied
 
 
-def _cut(valid: NDArray[np.bool_], budget: int) -> int:
-    """Makes rows beyond the budget invalid, slot after slot; returns the valid steps that stay."""
+def cut(valid: NDArray[np.bool_], budget: int) -> int:
+    """Makes rows beyond the budget invalid, slot after slot; returns the valid steps that stay.
+
+    Args:
+        valid: [T, B], changed in place.
+        budget: Of valid steps.
+    """
     steps = int(np.count_nonzero(valid))
     if steps <= budget:
         return steps

@@ -146,25 +146,62 @@ def check_episode(episode: trajectory_pb2.Episode) -> None:
         raise InvalidFieldError("agent_returns", "one is not finite")
 
 
-def check_parts(
+def check_granted(
     batch: trajectory_pb2.TrajectoryBatch, session: Session, grant: RoundGrant, current: Round
 ) -> None:
     """That a batch holds whole fragments which this grant still waits for, and each for once.
 
     Raises:
-        InvalidFieldError: Another version or T than granted, no slots, a slot that is out of range,
-            there twice, without a fragment to come, or at a place in its life that it cannot be at.
-            The field is relative to the batch.
-        Refusal: RESOURCE_EXHAUSTED: more slots than the sampler said it would push at once.
+        InvalidFieldError: Another version than granted, a slot without a fragment to come, or what
+            `check_parts` says. The field is relative to the batch.
+        Refusal: See `check_parts`.
     """
     if batch.version != current.version:
         raise InvalidFieldError(
             "version", f"{batch.version}, but the grant is for version {current.version}"
         )
-    if batch.rows != current.rows:
+    check_parts(batch, session, current.rows)
+    for i, part in enumerate(batch.slots):
+        if part.slot >= grant.slots:
+            raise InvalidFieldError(
+                f"slots[{i}].slot",
+                f"{part.slot} takes no part in grant {grant.grant_id}; use [0, {grant.slots})",
+            )
+        if not grant.pending[part.slot]:
+            raise InvalidFieldError(
+                f"slots[{i}].slot",
+                f"{part.slot} has brought all its fragments of grant {grant.grant_id}",
+            )
+
+
+def check_flowing(
+    batch: trajectory_pb2.TrajectoryBatch, session: Session, *, rows: int, newest_version: int
+) -> None:
+    """That a batch holds whole fragments of any published version, whatever grant they are of.
+
+    Raises:
+        InvalidFieldError: A version that was never published, or what `check_parts` says. The field
+            is relative to the batch.
+        Refusal: See `check_parts`.
+    """
+    if not 1 <= batch.version <= newest_version:
         raise InvalidFieldError(
-            "rows", f"{batch.rows}, but the grant is for fragments of {current.rows}"
+            "version", f"{batch.version} is not in [1, {newest_version}], those published so far"
         )
+    check_parts(batch, session, rows)
+
+
+def check_parts(batch: trajectory_pb2.TrajectoryBatch, session: Session, rows: int) -> None:
+    """That a batch holds whole fragments of different slots, further on in the lives of these.
+
+    Raises:
+        InvalidFieldError: Another T than `rows`, no slots, a slot that is out of range, there
+            twice, or at a place in its life that it cannot be at. The field is relative to the
+            batch.
+        Refusal: RESOURCE_EXHAUSTED: more slots than the sampler said it would push at once.
+    """
+    if batch.rows != rows:
+        raise InvalidFieldError("rows", f"{batch.rows}, but the grant is for fragments of {rows}")
     if not batch.slots:
         raise InvalidFieldError("slots", "is empty; a batch holds at least one fragment")
     if len(batch.slots) > session.max_slots_per_push:
@@ -177,20 +214,16 @@ def check_parts(
         if part.slot in seen:
             raise InvalidFieldError(f"slots[{i}].slot", f"{part.slot} stands there twice")
         try:
-            _check_part(part, session, grant)
+            _check_part(part, session)
         except InvalidFieldError as error:
             raise error.under(f"slots[{i}]") from None
         seen.add(part.slot)
 
 
-def _check_part(part: trajectory_pb2.SlotPart, session: Session, grant: RoundGrant) -> None:
-    if part.slot >= grant.slots:
+def _check_part(part: trajectory_pb2.SlotPart, session: Session) -> None:
+    if part.slot >= session.slots:
         raise InvalidFieldError(
-            "slot", f"{part.slot} takes no part in grant {grant.grant_id}; use [0, {grant.slots})"
-        )
-    if not grant.pending[part.slot]:
-        raise InvalidFieldError(
-            "slot", f"{part.slot} has brought all its fragments of grant {grant.grant_id}"
+            "slot", f"{part.slot} is not in [0, {session.slots}), the slots of the registration"
         )
     base = session.incarnation_base
     if not base <= part.incarnation < base + INCARNATIONS:

@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 
 from common.errors import Reason
 from common.statuses import Code
+from learner.exploration import Ladder
 from learner.front.refusals import Refusal
 from protos.wiserl.v1 import learner_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from learner.evaluations import Evaluations
+    from learner.exploration import Exploration
     from learner.front.sessions import Session
     from learner.publishing.publication import Publication
+    from learner.rounds import Seat
 
 
 class Bulletin:
@@ -26,9 +29,10 @@ class Bulletin:
 
     def __init__(self, first_scalars_version: int) -> None:
         self.publication: Publication | None = None
-        self._scalars: list[learner_pb2.Scalar] = []
+        self._scalars: dict[str, float | list[float] | Ladder] = {}
         self._scalars_version = 0
         self._next_scalars_version = first_scalars_version
+        self._seats: list[Seat] = []
 
     @property
     def version(self) -> int:
@@ -48,16 +52,55 @@ class Bulletin:
             )
         self.publication = publication
 
-    def set_scalars(self, scalars: Mapping[str, float | Sequence[float]]) -> None:
-        """Sets all scalars, under a new version where any differs from what it was."""
-        values = [
-            learner_pb2.Scalar(key=key, values=[value] if isinstance(value, int | float) else value)
+    def set_scalars(self, scalars: Mapping[str, Exploration]) -> bool:
+        """Sets all scalars, under a new version where any differs from what it was.
+
+        Returns:
+            Whether any does.
+        """
+        values = {
+            key: value if isinstance(value, int | float | Ladder) else list(value)
             for key, value in sorted(scalars.items())
+        }
+        if values == self._scalars:
+            return False
+        self._scalars = values
+        self._revise_scalars()
+        return True
+
+    def seat(self, seats: list[Seat]) -> bool:
+        """Takes note of who is there, by index: a ladder runs over all of their slots.
+
+        Returns:
+            Whether that changes anybody's scalars.
+        """
+        if seats == self._seats:
+            return False
+        self._seats = seats
+        if not any(isinstance(value, Ladder) for value in self._scalars.values()):
+            return False
+        self._revise_scalars()
+        return True
+
+    def _revise_scalars(self) -> None:
+        self._scalars_version = self._next_scalars_version
+        self._next_scalars_version += 1
+
+    def _scalars_of(self, session: Session) -> list[learner_pb2.Scalar]:
+        return [
+            learner_pb2.Scalar(key=key, values=self._values(value, session))
+            for key, value in self._scalars.items()
         ]
-        if values != self._scalars:
-            self._scalars = values
-            self._scalars_version = self._next_scalars_version
-            self._next_scalars_version += 1
+
+    def _values(self, value: float | list[float] | Ladder, session: Session) -> list[float]:
+        if isinstance(value, int | float):
+            return [value]
+        if isinstance(value, list):
+            return value
+        ids = [seat.sampler_id for seat in self._seats]
+        slots = [seat.slots for seat in self._seats]
+        first = sum(slots[: ids.index(session.sampler_id)])
+        return value.values(first, session.slots, sum(slots))
 
     def find(self, version: int, evaluations: Evaluations) -> Publication | None:
         """The publication that a pull asks for: 0 for the newest, or one that is still evaluated.
@@ -99,7 +142,7 @@ class Bulletin:
             grants=session.grants.values(),
         )
         if request.have_scalars_version != self._scalars_version:
-            response.scalars.extend(self._scalars)
+            response.scalars.extend(self._scalars_of(session))
         if publication is None:
             return response
         response.version = publication.version

@@ -1,9 +1,7 @@
 """The coordinator: everything that the service answers from, and that training drives.
 
-A state machine without network or clock: time is an argument (seconds of any one monotonic clock),
-and None is the answer that would have to wait. Requests and responses are the contract's own
-messages, so that the in-process pump and the gRPC service answer alike. Whoever shares it between
-threads locks it.
+It is a state machine without network or clock; see `Answers` for its other side. Whoever shares it
+between threads locks it.
 """
 
 from __future__ import annotations
@@ -12,25 +10,18 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from common import signature
-from common.errors import InvalidFieldError, Reason
-from learner.front import admission, registration, watching
-from learner.front.bulletin import Bulletin
-from learner.front.dealing import Dealer
-from learner.front.intake import Intake
-from learner.front.journal import Journal
-from learner.front.refusals import Refusal
-from protos.wiserl.v1 import learner_pb2
+from learner.front.answers import Answers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from common.signature import Signature
-    from common.specs import EnvironmentSpec
     from learner.experience.on_policy import OnPolicyBatch
-    from learner.front.settings import FrontSettings, RunIdentity
-    from learner.ledger import Ledger
+    from learner.experience.replay import ReplayStore
+    from learner.exploration import Exploration
     from learner.publishing.publication import Publication
-    from protos.wiserl.v1 import signature_pb2
+    from learner.rate_limiter import RateLimiter
+    from protos.wiserl.v1 import learner_pb2, trajectory_pb2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,195 +30,24 @@ class Changes:
 
     Attributes:
         everyone: All of them.
-        samplers: The pulls of these samplers.
+        samplers: Those of these samplers.
+        pushes: Pushes that are held.
     """
 
     everyone: bool
     samplers: frozenset[str]
+    pushes: bool
 
 
-class Coordinator:
-    """The learner's side of the contract, and the side of it that training sees.
-
-    Attributes:
-        settings: See `FrontSettings`.
-        spec: The environment as the first sampler found it; None until one registered.
-        draining: Whether every call is answered UNAVAILABLE.
-        milestones: Grows whenever something happens that training may be waiting for: a spec, a
-            sampler that comes or goes, a closed round, a complete evaluation, a sampler that was
-            told that the run is over, draining.
-        journal: What there is to say to people.
-    """
-
-    def __init__(self, run: RunIdentity, settings: FrontSettings) -> None:
-        self.settings = settings
-        self.spec: EnvironmentSpec | None = None
-        self.draining = False
-        self.milestones = 0
-        self.journal = Journal()
-        self._run = run
-        self._dealer = Dealer(settings, self.journal)
-        self._sessions = self._dealer.sessions
-        self._intake = Intake(settings, self._dealer, self.journal)
-        self._bulletin = Bulletin(first_scalars_version=(settings.restarts << 32) + 1)
-        self._signature: signature_pb2.Signature | None = None
-        self._unsupported: str | None = None
-        self._metrics: dict[str, float] = {}
-        self._everyone_changed = False
-
-    # Towards samplers.
-
-    def get_run(self) -> learner_pb2.GetRunResponse:
-        """What run this is.
-
-        Raises:
-            Refusal: UNAVAILABLE while draining.
-        """
-        if self.draining:
-            raise Refusal.draining()
-        return self._run.to_proto(self.settings.limits)
-
-    def register(
-        self, now: float, request: learner_pb2.RegisterRequest
-    ) -> learner_pb2.RegisterResponse | None:
-        """Opens a session; None until the run is open, that is while the policy is exported.
-
-        Raises:
-            Refusal: As the contract says for `Register`.
-        """
-        self._check_run(request.run_id)
-        spec = registration.check(request, self.settings.limits)
-        if self._unsupported is not None:
-            raise Refusal.precondition(Reason.ENVIRONMENT_UNSUPPORTED, self._unsupported)
-        if self.spec is None:
-            self.spec = spec
-            self.milestones += 1
-        registration.check_same(self.spec, spec)
-        if self._signature is None:
-            return None
-        reserved = registration.push_bytes(
-            request,
-            fragment_bytes=self._intake.fragment_bytes,
-            rows=self._intake.fragment_rows,
-            limits=self.settings.limits,
-        )
-        session = self._dealer.join(now, request, reserved)
-        self.milestones += 1
-        return learner_pb2.RegisterResponse(
-            signature=self._signature,
-            index=session.index,
-            incarnation_base=session.incarnation_base,
-            seed=self.settings.seed,
-            last_sequence=session.last_sequence,
-        )
-
-    def pull(
-        self, now: float, request: learner_pb2.PullWeightsRequest, *, since: float
-    ) -> learner_pb2.PullWeightsResponse | None:
-        """News for a sampler; None while there is none and it may wait for longer.
-
-        Args:
-            now: The time.
-            request: The pull.
-            since: When it arrived; the lease is renewed from then.
-
-        Raises:
-            Refusal: As the contract says for `PullWeights`.
-        """
-        self._check_run(request.run_id)
-        session = self._sessions.get(request.sampler_id)
-        if request.leaving:
-            self._dealer.leave(now, session)
-            self.milestones += 1
-            return learner_pb2.PullWeightsResponse(version=request.have_version)
-        if since < session.registered_at:
-            raise Refusal.superseded()
-        self._sessions.renew(session, request, since)
-        publication = self._bulletin.find(request.version, self._dealer.evaluations)
-        wait = self.settings.limits.wait_of(request.wait_milliseconds)
-        if not self._bulletin.is_news(session, request) and now < since + wait:
-            return None
-        if self._dealer.finish_reason is not None and not session.informed:
-            session.informed = True
-            self.milestones += 1
-        return self._bulletin.news(session, request, publication)
-
-    def push(
-        self, now: float, request: learner_pb2.PushTrajectoriesRequest
-    ) -> learner_pb2.PushTrajectoriesResponse:
-        """Takes a push, or says why not. A round has room for all it granted: nothing ever waits.
-
-        Raises:
-            Refusal: As the contract says for `PushTrajectories`; nothing of it is stored then.
-        """
-        self._check_run(request.run_id)
-        if self._sessions.find(request.sampler_id) is None:
-            self._intake.lose_unknown(request)
-        session = self._sessions.get(request.sampler_id)
-        rolling = self._dealer.round
-        verdict = self._intake.push(now, session, request)
-        if self._dealer.round is not rolling:
-            self.milestones += 1
-        return learner_pb2.PushTrajectoriesResponse(
-            verdict=verdict, newest_version=self._bulletin.version
-        )
-
-    def report(
-        self, now: float, request: learner_pb2.ReportEpisodesRequest
-    ) -> learner_pb2.ReportEpisodesResponse:
-        """Files the episodes of an evaluation.
-
-        Raises:
-            Refusal: As the contract says for `ReportEpisodes`; nothing of it is filed then.
-        """
-        self._check_run(request.run_id)
-        session = self._sessions.get(request.sampler_id)
-        for i, episode in enumerate(request.episodes):
-            try:
-                admission.check_episode(episode.episode)
-            except InvalidFieldError as error:
-                raise Refusal.invalid(error, f"episodes[{i}].episode") from None
-        evaluation = self._dealer.evaluations.running(request.evaluation_id)
-        if evaluation is None:
-            return learner_pb2.ReportEpisodesResponse(accepted=0)
-        version = evaluation.publication.version
-        if request.version != version:
-            text = f"{request.version}, but evaluation {request.evaluation_id} is of {version}"
-            raise Refusal.invalid(InvalidFieldError("version", text))
-        accepted = evaluation.add(request.episodes)
-        if accepted:
-            session.moved_at = now
-        if evaluation.complete:
-            self._dealer.end_evaluation(evaluation.evaluation_id)
-            self.milestones += 1
-        return learner_pb2.ReportEpisodesResponse(accepted=accepted)
-
-    def watch(
-        self, now: float, request: learner_pb2.WatchRunRequest, *, after: int = -1
-    ) -> learner_pb2.WatchRunResponse:
-        """The state of the run, with the curve beyond `after` environment steps (-1: all of it).
-
-        Raises:
-            Refusal: FAILED_PRECONDITION `RUN_CHANGED`.
-        """
-        if request.run_id:
-            self._check_run_id(request.run_id)
-        return learner_pb2.WatchRunResponse(
-            run_id=self._run.run_id,
-            phase=self.phase,
-            version=self.newest_version,
-            environment_steps=self.environment_steps,
-            total_steps=self.settings.total_steps,
-            metrics=self._metrics | self.ledger.metrics(),
-            samplers=watching.statuses(self._sessions, now),
-            curve=self._intake.curve.after(after),
-        )
+class Coordinator(Answers):
+    """The state of a run, with what time, the shell and training do to it."""
 
     # Towards time and the shell.
 
     def tick(self, now: float) -> None:
         """Ends the leases that ran out by `now`, and deals their work again."""
-        self.milestones += self._dealer.tick(now)
+        if self._dealer.tick(now):
+            self._seats_changed()
 
     def next_tick(self) -> float | None:
         """When `tick` next has something to do, in seconds; None while no sampler is there."""
@@ -235,40 +55,14 @@ class Coordinator:
 
     def take_changes(self) -> Changes:
         """Whose waiting calls to look at again since this was last asked."""
-        changes = Changes(self._everyone_changed, frozenset(self._sessions.changed))
-        self._everyone_changed = False
+        changes = Changes(
+            self._everyone_changed, frozenset(self._sessions.changed), self._pushes_changed
+        )
+        self._everyone_changed = self._pushes_changed = False
         self._sessions.changed.clear()
         return changes
 
     # Towards training.
-
-    @property
-    def phase(self) -> learner_pb2.RunPhase.ValueType:
-        """Where the run stands."""
-        if self._dealer.finish_reason is not None:
-            return learner_pb2.RUN_PHASE_FINISHED
-        if self.draining:
-            return learner_pb2.RUN_PHASE_DRAINING
-        if self._signature is None:
-            return learner_pb2.RUN_PHASE_STARTING
-        if self.environment_steps >= self.settings.total_steps:
-            return learner_pb2.RUN_PHASE_EVALUATING
-        return learner_pb2.RUN_PHASE_TRAINING
-
-    @property
-    def environment_steps(self) -> int:
-        """Valid steps that count towards the budget; never falls or exceeds it."""
-        return self._intake.environment_steps
-
-    @property
-    def ledger(self) -> Ledger:
-        """What was pushed and is not trained on."""
-        return self._intake.ledger
-
-    @property
-    def newest_version(self) -> int:
-        """The newest published version; 0 for none."""
-        return self._bulletin.version
 
     @property
     def samplers(self) -> int:
@@ -283,7 +77,8 @@ class Coordinator:
     @property
     def sequences(self) -> dict[str, int]:
         """The last sequence by sampler id, for a checkpoint."""
-        return self._sessions.sequences()
+        samplers = self._header.totals.samplers
+        return {sampler_id: totals.sequence for sampler_id, totals in samplers.items()}
 
     def open_run(self, policy: Signature, *, fragment_rows: int) -> None:
         """Lets samplers in: the policy is exported, and its signature is fixed for the run.
@@ -310,7 +105,7 @@ class Coordinator:
     def publish(
         self,
         publication: Publication,
-        scalars: Mapping[str, float | Sequence[float]] | None = None,
+        scalars: Mapping[str, Exploration] | None = None,
     ) -> None:
         """Makes a version the newest one, with new values of the scalars where any are given.
 
@@ -321,6 +116,15 @@ class Coordinator:
         if scalars is not None:
             self._bulletin.set_scalars(scalars)
         self._everyone_changed = True
+
+    def set_scalars(self, scalars: Mapping[str, Exploration]) -> None:
+        """Sets all scalars, without a new version of the policy.
+
+        Each is one number, one for each slot by its number in its sampler, or a `Ladder`, which
+        runs over the slots of all samplers in the order of their index and follows who is there.
+        """
+        if self._bulletin.set_scalars(scalars):
+            self._everyone_changed = True
 
     def open_round(self, now: float, *, n_envs: int, n_steps: int) -> None:
         """Opens a round of the newest version: exactly `n_envs` fragments of `n_steps` rows.
@@ -339,6 +143,63 @@ class Coordinator:
     def closed_round(self) -> OnPolicyBatch | None:
         """The round whose last fragment has arrived, once; None while there is none."""
         return self._intake.take_closed()
+
+    def open_replay(
+        self, now: float, store: ReplayStore, limiter: RateLimiter, *, fragments_in_flight: int
+    ) -> None:
+        """Sends all pushes into a store from now on, at the pace of a limiter, and grants credits.
+
+        The first grants wait inside for `expect_samplers`. Of a resumed run whose budget is met,
+        nothing is granted, and what the limiter's ratio still demands is due.
+
+        Args:
+            now: The time.
+            store: Takes fragments of as many rows as `open_run` was told.
+            limiter: Counts the store's valid rows.
+            fragments_in_flight: Of all samplers together; each has at least one.
+
+        Raises:
+            InvalidFieldError: No fragments in flight, or a store of another number of rows.
+            ValueError: Nothing is published, or rounds or a replay were opened before.
+        """
+        if self._bulletin.publication is None:
+            raise ValueError("open_run and publish come before open_replay")
+        self._intake.open_replay(
+            now,
+            store,
+            limiter,
+            version=self.newest_version,
+            fragments_in_flight=fragments_in_flight,
+        )
+
+    def updates_due(self) -> int:
+        """How many gradient steps may be taken now; 0 without a replay."""
+        return self._intake.updates_due()
+
+    def updated(self, count: int) -> None:
+        """Counts gradient steps, which makes room for what is held.
+
+        Raises:
+            ValueError: There is no replay.
+        """
+        replay = self._intake.replay
+        if replay is None:
+            raise ValueError("updates are counted against a replay; open_replay comes first")
+        was_full = not replay.limiter.may_insert()
+        replay.limiter.updated(count)
+        if was_full and replay.limiter.may_insert():
+            self._pushes_changed = True
+
+    def take_ended(self) -> list[tuple[int, trajectory_pb2.Episode]]:
+        """The training episodes that came into replay and were not taken yet, in order.
+
+        Each with the environment steps of the run when it ended.
+        """
+        return self._intake.replay.take_ended() if self._intake.replay else []
+
+    def replay_metrics(self) -> dict[str, float]:
+        """The state of the replay by metric name; empty without one."""
+        return self._intake.metrics()
 
     def start_evaluation(self, now: float, seeds: Sequence[int]) -> int:
         """Has the newest version play a greedy episode for each seed; answers the evaluation's id.
@@ -380,18 +241,3 @@ class Coordinator:
         self.draining = True
         self._everyone_changed = True
         self.milestones += 1
-
-    # Inside.
-
-    def _check_run(self, run_id: str) -> None:
-        if self.draining:
-            raise Refusal.draining()
-        self._check_run_id(run_id)
-
-    def _check_run_id(self, run_id: str) -> None:
-        if run_id != self._run.run_id:
-            raise Refusal.precondition(
-                Reason.RUN_CHANGED,
-                f"run_id is {run_id[:64]!r}, but this learner serves {self._run.run_id!r}; "
-                "start over from GetRun",
-            )

@@ -1,13 +1,14 @@
-"""Dealing: who gets which work of rounds and evaluations, and what becomes of it when a lease ends.
+"""Dealing: who gets which work, and what becomes of it when a lease ends.
 
-A state machine without network or clock, between `rounds` and `evaluations`, which know work, and
-`sessions`, which knows samplers.
+A state machine without network or clock, between `rounds`, `credits` and `evaluations`, which know
+work, and `sessions`, which knows samplers.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from learner.credits import Credit, Credits
 from learner.evaluations import EvaluationGrant, Evaluations
 from learner.front.sessions import Session, Sessions, numbers
 from learner.rounds import Round, RoundGrant
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from learner.front.journal import Journal
     from learner.front.settings import FrontSettings
     from learner.publishing.publication import Publication
+    from learner.rounds import Seat
+    from learner.totals import Totals
     from protos.wiserl.v1 import learner_pb2
 
 
@@ -28,16 +31,18 @@ class Dealer:
     Attributes:
         sessions: The samplers.
         round: The round that is being rolled; None between rounds.
+        credits: What may be in flight into replay; None where rounds are rolled, or nothing is.
         evaluations: The evaluations.
         finish_reason: Why the run is over; None while it is not.
     """
 
-    def __init__(self, settings: FrontSettings, journal: Journal) -> None:
-        self.sessions = Sessions(settings)
+    def __init__(self, settings: FrontSettings, totals: Totals, journal: Journal) -> None:
+        self.sessions = Sessions(settings.limits, totals)
         self.round: Round | None = None
+        self.credits: Credits | None = None
         self.finish_reason: str | None = None
-        self._grant_ids = numbers(settings.restarts)
-        self.evaluations = Evaluations(numbers(settings.restarts), self._grant_ids)
+        self._grant_ids = numbers(totals.restarts)
+        self.evaluations = Evaluations(numbers(totals.restarts), self._grant_ids)
         self._lease = settings.limits.lease_seconds
         self._awaited = settings.expect_samplers or 1
         self._journal = journal
@@ -54,7 +59,7 @@ class Dealer:
         former = self.sessions.find(request.sampler_id)
         session = self.sessions.open(now, request, reserved_bytes)
         if former is not None:
-            self._take_back(former)
+            self._end_work(former)
         if self.finish_reason is not None:
             self._tell_finish(session)
         self._journal.note(
@@ -65,7 +70,7 @@ class Dealer:
 
     def leave(self, now: float, session: Session) -> None:
         """Ends a session; others get its work at once."""
-        self._take_back(session)
+        self._end_work(session)
         self.sessions.close(now, session)
         self._journal.note("sampler_left", index=session.index, name=session.name)
         self.deal(now)
@@ -76,6 +81,21 @@ class Dealer:
             self.sessions.drop(session, _collecting(session))
         self.round = Round(version, fragments=fragments, rows=rows, grant_ids=self._grant_ids)
         self.deal(now)
+
+    def open_credits(self, now: float, version: int, *, fragments: int, rows: int) -> None:
+        """Begins to grant fragments in flight, of a version or any later one.
+
+        Raises:
+            InvalidFieldError: `fragments` below 1.
+        """
+        self.credits = Credits(fragments, rows=rows, version=version, grant_ids=self._grant_ids)
+        self.deal(now)
+
+    def end_credits(self) -> None:
+        """Nothing more is to be collected; what is in flight is over."""
+        self.credits = None
+        for session in self.sessions:
+            self.sessions.drop(session, _collecting(session))
 
     def start_evaluation(self, now: float, publication: Publication, seeds: Sequence[int]) -> int:
         """Begins an evaluation; answers its id."""
@@ -94,16 +114,10 @@ class Dealer:
                 self.sessions.drop(session, [grant.grant_id])
 
     def deal(self, now: float) -> None:
-        """Gives what nobody works on to whoever is there; the first round waits for all awaited."""
+        """Gives what nobody works on to whoever is there; collecting waits for all awaited."""
         seats = self.sessions.seats()
         idle = {session.sampler_id for session in self.sessions if not self.owes(session)}
-        granted: list[tuple[str, grant_pb2.Grant]] = []
-        if self.round is not None and len(seats) >= self._awaited:
-            self._awaited = 1
-            self._warn_of_idle(sum(seat.slots for seat in seats) - self.round.fragments)
-            granted += [
-                (grant.sampler_id, _collect(grant, self.round)) for grant in self.round.deal(seats)
-            ]
+        granted = self._deal_collecting(seats) if len(seats) >= self._awaited else []
         granted += [(grant.sampler_id, _evaluate(grant)) for grant in self.evaluations.deal(seats)]
         for sampler_id, message in granted:
             session = self.sessions.get(sampler_id)
@@ -111,8 +125,28 @@ class Dealer:
                 session.moved_at = now
             self.sessions.put(session, [message])
 
+    def _deal_collecting(self, seats: Sequence[Seat]) -> list[tuple[str, grant_pb2.Grant]]:
+        if self.round is None and self.credits is None:
+            return []
+        self._awaited = 1
+        granted: list[tuple[str, grant_pb2.Grant]] = []
+        if self.round is not None:
+            self._warn_of_idle(sum(seat.slots for seat in seats) - self.round.fragments)
+            granted += [
+                (grant.sampler_id, _collect(grant, self.round)) for grant in self.round.deal(seats)
+            ]
+        if self.credits is not None:
+            granted += [
+                (credit.sampler_id, _flow(credit, self.credits))
+                for credit in self.credits.deal(seats)
+            ]
+        return granted
+
     def owes(self, session: Session) -> bool:
-        """Whether a sampler has work that it has not handed in."""
+        """Whether a sampler has work that it has not handed in.
+
+        Credits are no debt: a push may be held for long, and a sampler does nothing meanwhile.
+        """
         missing = self.round.missing_of(session.sampler_id) if self.round else 0
         return missing + self.evaluations.missing_of(session.sampler_id) > 0
 
@@ -126,7 +160,7 @@ class Dealer:
         before = len(self.sessions)
         for session in list(self.sessions):
             if now >= session.pulled_at + self._lease:
-                self._take_back(session)
+                self._end_work(session)
                 self.sessions.close(now, session)
                 self._journal.warn("sampler_lost", index=session.index, name=session.name)
             elif now >= session.moved_at + self._lease and self.owes(session):
@@ -145,6 +179,7 @@ class Dealer:
         """Takes all work back for good and tells every sampler that the run is over."""
         self.finish_reason = reason
         self.round = None
+        self.credits = None
         self.evaluations.stop()
         for session in self.sessions:
             self.sessions.drop(session, list(session.grants))
@@ -160,7 +195,14 @@ class Dealer:
         finish = grant_pb2.FinishGrant(reason=self.finish_reason or "")
         self.sessions.put(session, [grant_pb2.Grant(grant_id=next(self._grant_ids), finish=finish)])
 
+    def _end_work(self, session: Session) -> None:
+        """The session is about to end, and all its work with it."""
+        self._take_back(session)
+        if self.credits is not None:
+            self.sessions.drop(session, self.credits.take_back(session.sampler_id))
+
     def _take_back(self, session: Session) -> None:
+        """Ends what a sampler owes; others can have it."""
         over = self.evaluations.take_back(session.sampler_id)
         if self.round is not None:
             over += self.round.take_back(session.sampler_id)
@@ -175,6 +217,12 @@ def _collect(grant: RoundGrant, of: Round) -> grant_pb2.Grant:
     amount = grant_pb2.FiniteAmount(fragments=grant.fragments, slots=grant.slots)
     collect = grant_pb2.CollectGrant(rows=of.rows, version=of.version, finite=amount)
     return grant_pb2.Grant(grant_id=grant.grant_id, collect=collect)
+
+
+def _flow(credit: Credit, of: Credits) -> grant_pb2.Grant:
+    amount = grant_pb2.WindowAmount(fragments=credit.fragments)
+    collect = grant_pb2.CollectGrant(rows=of.rows, version=of.version, or_newer=True, window=amount)
+    return grant_pb2.Grant(grant_id=credit.grant_id, collect=collect)
 
 
 def _evaluate(grant: EvaluationGrant) -> grant_pb2.Grant:

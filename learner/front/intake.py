@@ -1,4 +1,4 @@
-"""Intake: pushes, each counted once, on their way into the round that is being rolled."""
+"""Intake: pushes, each counted once, on their way into a round or into replay."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from learner.experience.on_policy import VALID, OnPolicyBatch, OnPolicyStore
 from learner.front import admission
 from learner.front.admission import Admission
 from learner.front.refusals import Refusal
+from learner.front.replay_intake import ReplayIntake
 from learner.front.watching import Curve
 from learner.ledger import Ledger, LossReason
 from protos.wiserl.v1 import learner_pb2
 
 if TYPE_CHECKING:
     from common.signature import Signature
-    from learner.experience.on_policy import Segment
+    from learner.experience.replay import ReplayStore
     from learner.front.dealing import Dealer
     from learner.front.journal import Journal
     from learner.front.sessions import Session
     from learner.front.settings import FrontSettings
+    from learner.rate_limiter import RateLimiter
+    from learner.totals import Header
     from protos.wiserl.v1 import trajectory_pb2
 
 _ACCEPTED = learner_pb2.VERDICT_ACCEPTED
@@ -30,23 +33,27 @@ _ENDED = learner_pb2.VERDICT_ENDED
 
 
 class Intake:
-    """Takes pushes into rounds.
+    """Takes pushes, and commits the header before any of them is answered for good.
 
     Attributes:
-        environment_steps: Valid steps that count towards the budget; never falls or exceeds it.
         ledger: What was pushed and is not trained on.
         curve: Of the returns of training episodes.
         fragment_rows: T of what will be granted, as far as is known at registration.
         fragment_bytes: What the columns of one such fragment take.
+        replay: Where pushes go if not into rounds.
     """
 
-    def __init__(self, settings: FrontSettings, dealer: Dealer, journal: Journal) -> None:
-        self.environment_steps = settings.environment_steps
-        self.ledger = Ledger()
+    def __init__(
+        self, settings: FrontSettings, header: Header, dealer: Dealer, journal: Journal
+    ) -> None:
+        self.ledger = Ledger(header.totals.losses)
         self.curve = Curve()
         self.fragment_rows = 0
         self.fragment_bytes = 0
+        self.replay: ReplayIntake | None = None
+        self._header = header
         self._total_steps = settings.total_steps
+        self._hold_seconds = settings.limits.hold_seconds
         self._dealer = dealer
         self._journal = journal
         self._checks: Admission | None = None
@@ -55,10 +62,19 @@ class Intake:
         self._closed: OnPolicyBatch | None = None
 
     @property
+    def environment_steps(self) -> int:
+        """Valid steps that count towards the budget; never falls or exceeds it."""
+        return self._header.totals.environment_steps
+
+    @property
+    def budget_met(self) -> bool:
+        """Whether there are as many as there may be."""
+        return self.environment_steps >= self._total_steps
+
+    @property
     def is_over(self) -> bool:
         """Whether no push can count any more."""
-        met = self.environment_steps >= self._total_steps
-        return met or self._dealer.finish_reason is not None
+        return self.budget_met or self._dealer.finish_reason is not None
 
     def prepare(self, policy: Signature, fragment_rows: int) -> None:
         """Fixes the columns of every push.
@@ -82,6 +98,8 @@ class Intake:
         """
         if self._store is None:
             raise ValueError("open_run and publish come before the first round")
+        if self.replay is not None:
+            raise ValueError("pushes go into replay; no round can be opened")
         if self._dealer.round is not None or self._closed is not None:
             raise ValueError("the round before is still open, or closed_round was not taken")
         if self.is_over:
@@ -89,6 +107,54 @@ class Intake:
         self._store.open(version, n_envs=n_envs, n_steps=n_steps)
         self._stored_steps = 0
         self._dealer.open_round(now, version, fragments=n_envs, rows=n_steps)
+
+    def open_replay(
+        self,
+        now: float,
+        store: ReplayStore,
+        limiter: RateLimiter,
+        *,
+        version: int,
+        fragments_in_flight: int,
+    ) -> None:
+        """Sends all pushes into a store from now on, and grants credits.
+
+        Raises:
+            InvalidFieldError: `fragments_in_flight` below 1, or a store of another T.
+            ValueError: The run is not open or over, or rounds or a replay were opened.
+        """
+        if self._checks is None:
+            raise ValueError("open_run and publish come before open_replay")
+        if self.replay is not None or self._dealer.round is not None or self._closed is not None:
+            raise ValueError("rounds or a replay are open already")
+        if store.settings.block_rows != self.fragment_rows:
+            raise InvalidFieldError(
+                "block_rows",
+                f"{store.settings.block_rows}, but fragments have {self.fragment_rows} rows; a "
+                "block holds one fragment",
+            )
+        self.replay = ReplayIntake(
+            store,
+            limiter,
+            self._header,
+            total_steps=self._total_steps,
+            ledger=self.ledger,
+            curve=self.curve,
+        )
+        if self.is_over:
+            limiter.finish()
+            return
+        self._dealer.open_credits(
+            now, version, fragments=fragments_in_flight, rows=self.fragment_rows
+        )
+
+    def updates_due(self) -> int:
+        """How many gradient steps may be taken now; 0 without a replay."""
+        return self.replay.limiter.due() if self.replay else 0
+
+    def metrics(self) -> dict[str, float]:
+        """The state of the replay by metric name; empty without one."""
+        return self.replay.metrics() if self.replay else {}
 
     def take_closed(self) -> OnPolicyBatch | None:
         """The round that is complete, once; None while there is none."""
@@ -100,54 +166,128 @@ class Intake:
         current = self._dealer.round
         if current is not None and current.delivered:
             self.ledger.add(LossReason.ABANDONED, rows=current.delivered * current.rows)
+            self._header.commit()
 
     def push(
-        self, now: float, session: Session, request: learner_pb2.PushTrajectoriesRequest
-    ) -> learner_pb2.Verdict.ValueType:
+        self,
+        now: float,
+        session: Session,
+        request: learner_pb2.PushTrajectoriesRequest,
+        *,
+        since: float,
+        newest_version: int,
+    ) -> learner_pb2.Verdict.ValueType | None:
         """Takes a push and remembers its answer, so that a retry counts nothing again.
 
+        None while there is no room for it and it may be held for longer.
+
         Raises:
-            Refusal: INVALID_ARGUMENT, or RESOURCE_EXHAUSTED without RetryInfo.
+            Refusal: INVALID_ARGUMENT; RESOURCE_EXHAUSTED, with RetryInfo where there was no room
+                for as long as a push is held, which is no final answer.
         """
         if request.sequence < 1:
             raise Refusal.invalid(InvalidFieldError("sequence", "is 0; the first sequence is 1"))
         if request.sequence <= session.last_sequence:
             return _repeated(session, request.sequence)
+        if not self._has_room(now, since):
+            return None
         try:
-            verdict = self._admit(now, session, request)
+            verdict = self._admit(now, session, request, newest_version)
         except Refusal as refusal:
             self._journal.warn("push_refused", index=session.index, why=str(refusal))
             self._lose(LossReason.REFUSED, request)
-            self._count_gap(session, request.sequence)
-            session.last_sequence, session.last_answer = request.sequence, refusal
+            self._settle(session, request.sequence, refusal)
             raise
-        self._count_gap(session, request.sequence)
-        session.last_sequence, session.last_answer = request.sequence, verdict
+        self._settle(session, request.sequence, verdict)
         return verdict
+
+    def _settle(
+        self, session: Session, sequence: int, answer: learner_pb2.Verdict.ValueType | Refusal
+    ) -> None:
+        """Makes an answer the final one, whatever becomes of this process."""
+        gap = sequence - session.last_sequence - 1
+        if gap:
+            self.ledger.add(LossReason.SEQUENCE_GAP, pushes=gap)
+        session.totals.sequence, session.last_answer = sequence, answer
+        self._header.commit()
+
+    def _has_room(self, now: float, since: float) -> bool:
+        """Whether a push need not be held, or not any longer.
+
+        Raises:
+            Refusal: RESOURCE_EXHAUSTED with RetryInfo: it was held for long enough.
+        """
+        replay = self.replay
+        if replay is None or self.is_over:
+            return True
+        has_room, waited = replay.limiter.may_insert(), now - since
+        if not has_room and waited < self._hold_seconds:
+            return False
+        replay.wait_seconds += waited
+        if not has_room:
+            raise Refusal.no_room(waited)
+        return True
 
     def lose_unknown(self, request: learner_pb2.PushTrajectoriesRequest) -> None:
         """Counts a push whose session is over, once: should it come back, that is no gap."""
         if self._dealer.sessions.pass_over(request.sampler_id, request.sequence):
             self._lose(LossReason.UNKNOWN_SAMPLER, request)
+            self._header.commit()
 
     def _admit(
-        self, now: float, session: Session, request: learner_pb2.PushTrajectoriesRequest
+        self,
+        now: float,
+        session: Session,
+        request: learner_pb2.PushTrajectoriesRequest,
+        newest_version: int,
     ) -> learner_pb2.Verdict.ValueType:
         if self.is_over:
             self._lose(LossReason.ENDED, request)
             return _ENDED
+        if self.replay is not None:
+            return self._into_replay(now, session, request.batch, self.replay, newest_version)
+        return self._into_round(now, session, request)
+
+    def _into_replay(
+        self,
+        now: float,
+        session: Session,
+        batch: trajectory_pb2.TrajectoryBatch,
+        replay: ReplayIntake,
+        newest_version: int,
+    ) -> learner_pb2.Verdict.ValueType:
+        """Any fragments of the run do, whatever grant they were rolled under."""
+        try:
+            admission.check_flowing(
+                batch, session, rows=self.fragment_rows, newest_version=newest_version
+            )
+            segment = self._opened[0].segment(batch)
+        except InvalidFieldError as error:
+            raise Refusal.invalid(error, "batch") from None
+        steps = replay.insert(segment, admission.keys_of(batch.slots, session.index))
+        self._count(now, session, batch, steps)
+        if self.budget_met:
+            self._dealer.end_credits()
+        return _ACCEPTED
+
+    def _into_round(
+        self, now: float, session: Session, request: learner_pb2.PushTrajectoriesRequest
+    ) -> learner_pb2.Verdict.ValueType:
         current = self._dealer.round
         grant = current.grant(request.grant_id, session.sampler_id) if current else None
         if current is None or grant is None:
             self._lose(LossReason.STALE, request)
             return _STALE
         try:
-            admission.check_parts(request.batch, session, grant, current)
+            admission.check_granted(request.batch, session, grant, current)
             segment = self._opened[0].segment(request.batch)
         except InvalidFieldError as error:
             raise Refusal.invalid(error, "batch") from None
-        self._insert(session, request.batch, segment, current.deliver(grant, _slots(request.batch)))
-        session.moved_at = now
+        positions = current.deliver(grant, _slots(request.batch))
+        keys = admission.keys_of(request.batch.slots, session.index)
+        steps = self._opened[1].write(positions, keys, segment)
+        self._stored_steps += steps
+        self._count(now, session, request.batch, steps)
         if current.complete:
             self._close()
         return _ACCEPTED
@@ -158,26 +298,23 @@ class Intake:
             raise ValueError("a push before open_run; nobody can have a session then")
         return self._checks, self._store
 
-    def _insert(
-        self,
-        session: Session,
-        batch: trajectory_pb2.TrajectoryBatch,
-        segment: Segment,
-        positions: list[int],
+    def _count(
+        self, now: float, session: Session, batch: trajectory_pb2.TrajectoryBatch, steps: int
     ) -> None:
-        """Copies a checked segment into the round; nothing of it can be refused any more."""
-        keys = admission.keys_of(batch.slots, session.index)
-        steps = self._opened[1].write(positions, keys, segment)
+        """Counts what is stored; no later push may bring these rows again."""
+        session.moved_at = now
         admission.advance(session, batch.slots, batch.rows)
+        rows = batch.rows * len(batch.slots)
         session.environment_steps += steps
-        self._stored_steps += steps
+        session.totals.rows += rows
+        self._header.totals.rows += rows
 
     def _close(self) -> None:
         """Closes the round: its order, and what of it is within the budget."""
         batch = self._opened[1].close(self._total_steps - self.environment_steps)
         if batch.steps < self._stored_steps:
             self.ledger.add(LossReason.BEYOND_BUDGET, rows=self._stored_steps - batch.steps)
-        self.environment_steps += batch.steps
+        self._header.totals.environment_steps += batch.steps
         self.curve.extend(self.environment_steps, batch.episodes)
         self._dealer.round = None
         self._closed = batch
@@ -186,14 +323,6 @@ class Intake:
         """Counts a push that is not stored; its rows unchecked, but no more than can be granted."""
         rows = min(request.batch.rows, self.fragment_rows) * len(request.batch.slots)
         self.ledger.add(reason, pushes=1, rows=rows)
-
-    def _count_gap(self, session: Session, sequence: int) -> None:
-        """Counts the sequences between the last one and this one: they never arrived."""
-        gap = sequence - session.last_sequence - 1
-        if gap:
-            lost = LossReason.LOST_IN_RESTART if session.is_from_before else LossReason.SEQUENCE_GAP
-            self.ledger.add(lost, pushes=gap)
-        session.is_from_before = False
 
 
 def _slots(batch: trajectory_pb2.TrajectoryBatch) -> list[int]:

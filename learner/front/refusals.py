@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from typing import Self
 
 
+RETRY_SECONDS = 0.25
+"""After how long to repeat a push that was held in vain: it has waited for long already."""
+
+
 class Refusal(WiseRLError):  # noqa: N818 - it is an answer, not a failure
     """An answer that is no response; the shell maps it to a status with details.
 
@@ -55,6 +59,17 @@ class Refusal(WiseRLError):  # noqa: N818 - it is an answer, not a failure
     def too_large(cls, message: str) -> Self:
         """Larger than a limit; the same request never succeeds."""
         return cls(Code.RESOURCE_EXHAUSTED, Reason.TOO_LARGE, message)
+
+    @classmethod
+    def no_room(cls, waited_seconds: float) -> Self:
+        """The learner is busy with what it has; the same push will be taken later."""
+        return cls(
+            Code.RESOURCE_EXHAUSTED,
+            Reason.NO_ROOM,
+            f"held for {waited_seconds:.1f} s, and the learner still has as much as the replay "
+            "ratio lets it train on; repeat the same push",
+            retry_seconds=RETRY_SECONDS,
+        )
 
     @classmethod
     def draining(cls) -> Self:

@@ -9,7 +9,7 @@ from grpc_status import rpc_status
 from common.logging import Logger
 from learner.front import statuses
 from learner.front.refusals import Refusal
-from learner.front.sharing import EVERYONE
+from learner.front.sharing import EVERYONE, pushes_of
 from protos.wiserl.v1 import learner_pb2, learner_pb2_grpc
 
 if TYPE_CHECKING:
@@ -122,8 +122,29 @@ class LearnerService(learner_pb2_grpc.LearnerServiceServicer):
     async def _push(
         self, request: learner_pb2.PushTrajectoriesRequest
     ) -> learner_pb2.PushTrajectoriesResponse:
+        """Holds a push while there is no room; where its caller hangs up, nothing is stored."""
+        since = self._shared.now()
+        response = self._offer(request, since)
+        if response is not None:
+            return response
+        # A sampler has one push at a time: this one is a later attempt of whatever waits, or the
+        # sampler has given that up. So held pushes never take more than what was set aside.
+        name = pushes_of(request.sampler_id)
+        self._shared.supersede(name)
+        until = since + self._limits.hold_seconds
+        with self._shared.waiting(name) as waiter:
+            while response is None:
+                await waiter.wait(until - self._shared.now())
+                if waiter.is_superseded:
+                    raise Refusal.superseded()
+                response = self._offer(request, since)
+        return response
+
+    def _offer(
+        self, request: learner_pb2.PushTrajectoriesRequest, since: float
+    ) -> learner_pb2.PushTrajectoriesResponse | None:
         with self._shared.locked() as coordinator:
-            return coordinator.push(self._shared.now(), request)
+            return coordinator.push(self._shared.now(), request, since=since)
 
     async def _report(
         self, request: learner_pb2.ReportEpisodesRequest

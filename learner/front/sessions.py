@@ -1,8 +1,8 @@
 """Sessions: which samplers are there, under which index, until when, and with which grants.
 
 A state machine without network or clock. A session ends when its sampler leaves or is silent for a
-lease; its index is free at once. What is remembered of it is the last sequence, for a while: a
-sampler that comes back goes on where it was.
+lease; its index is free at once. What is remembered of it is the last sequence, for a while, also
+by the next process: a sampler that comes back goes on where it was.
 """
 
 from __future__ import annotations
@@ -16,22 +16,20 @@ from common.errors import Reason
 from common.statuses import Code
 from learner.front.refusals import Refusal
 from learner.rounds import Seat
+from learner.totals import SamplerTotals, Totals
 from protos.wiserl.v1 import learner_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from learner.front.settings import FrontSettings
+    from learner.front.settings import Limits
     from protos.wiserl.v1 import grant_pb2
 
 MAX_SAMPLERS = 4096
 """Also the bound of an index; connections run out long before."""
 
-REMEMBERED_SEQUENCES = 16_384
-"""How many gone samplers' last sequences are kept: 2 MB at most."""
-
 SEQUENCE_RETENTION_SECONDS = 900.0
-"""How long they are kept; a push is retried for far shorter."""
+"""How long a gone sampler's last sequence is kept; a push is retried for far shorter."""
 
 INCARNATIONS = 1 << 20
 """Incarnation numbers that one registration of an index has to itself."""
@@ -50,13 +48,11 @@ class Session:
         reserved_bytes: Set aside for its pushes.
         incarnation_base: The first incarnation number of its slots.
         grants_revision: Changes with `grants`, never to a value that it had before.
-        last_sequence: The last sequence that got a final answer; 0 for none.
+        totals: What outlives the session, above all the last sequence that got a final answer.
         last_answer: What that sequence was answered: a verdict or the refusal.
         registered_at: When it registered, in seconds.
         pulled_at: When it last asked, in seconds.
         moved_at: When it last made progress or got work while it had none, in seconds.
-        is_from_before: Whether an earlier learner process may have taken pushes of it that this one
-            knows nothing of; until its first push here.
         has_pulled: Whether it ever asked since it registered.
         informed: Whether it was told that the run is over.
         version: The policy version that it said it has.
@@ -74,12 +70,11 @@ class Session:
     reserved_bytes: int
     incarnation_base: int
     grants_revision: int
-    last_sequence: int
+    totals: SamplerTotals
     registered_at: float
     pulled_at: float
     moved_at: float
     last_answer: learner_pb2.Verdict.ValueType | Refusal = learner_pb2.VERDICT_ACCEPTED
-    is_from_before: bool = False
     has_pulled: bool = False
     informed: bool = False
     version: int = 0
@@ -90,18 +85,29 @@ class Session:
     grants: dict[int, grant_pb2.Grant] = dataclasses.field(default_factory=dict)
     lives: dict[int, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
+    @property
+    def last_sequence(self) -> int:
+        """The last sequence that got a final answer; 0 for none."""
+        return self.totals.sequence
+
 
 class Sessions:
-    """All sessions, in the order of their index, and what outlives them."""
+    """All sessions, in the order of their index, and what outlives them.
 
-    def __init__(self, settings: FrontSettings) -> None:
-        self._limits = settings.limits
-        self._restarts = settings.restarts
+    Args:
+        limits: What they may ask for.
+        totals: Of the run; `samplers` of it follows what is known here.
+    """
+
+    def __init__(self, limits: Limits, totals: Totals) -> None:
+        self._limits = limits
+        self._totals = totals
+        self._restarts = totals.restarts
         self._live: dict[str, Session] = {}
         self._registrations: collections.Counter[int] = collections.Counter()
-        self._revisions = numbers(settings.restarts)
-        self._restored = dict(settings.sequences)
-        self._gone: dict[str, tuple[int, float]] = {}
+        self._revisions = numbers(totals.restarts)
+        self._gone: dict[str, float | None] = dict.fromkeys(totals.samplers)
+        """Since when each is gone, the longest first; None where that was before this process."""
         self.changed: set[str] = set()
         """Samplers whose grants changed since the shell last looked."""
 
@@ -136,20 +142,6 @@ class Sessions:
         """The samplers to deal to, by index."""
         return [Seat(session.sampler_id, session.slots) for session in self]
 
-    def sequences(self) -> dict[str, int]:
-        """The last sequence of every sampler that is there or still remembered."""
-        gone = {sampler_id: last for sampler_id, (last, _) in self._gone.items()}
-        live = {session.sampler_id: session.last_sequence for session in self}
-        return self._restored | gone | live
-
-    def last_sequence(self, sampler_id: str) -> int:
-        """The last sequence of a sampler, there or gone; 0 where it is unknown."""
-        if sampler_id in self._live:
-            return self._live[sampler_id].last_sequence
-        if sampler_id in self._gone:
-            return self._gone[sampler_id][0]
-        return self._restored.get(sampler_id, 0)
-
     def open(self, now: float, request: learner_pb2.RegisterRequest, reserved: int) -> Session:
         """Opens a session in place of the one that the sampler may have had.
 
@@ -160,7 +152,6 @@ class Sessions:
         """
         former = self._live.get(request.sampler_id)
         self._check_room(reserved, former)
-        last_sequence = self.last_sequence(request.sampler_id)
         index = former.index if former else self._index(request)
         unused = former is not None and not former.has_pulled
         if not unused:
@@ -174,18 +165,24 @@ class Sessions:
             reserved_bytes=reserved,
             incarnation_base=self._incarnation_base(index),
             grants_revision=next(self._revisions),
-            last_sequence=last_sequence,
+            totals=self._remembered(request.sampler_id),
             registered_at=now,
             pulled_at=now,
             moved_at=now,
-            is_from_before=self._restarts > 0
-            and not former
-            and request.sampler_id not in self._gone,
         )
         self._gone.pop(request.sampler_id, None)
         self._live[session.sampler_id] = session
         self.changed.add(session.sampler_id)
         return session
+
+    def _remembered(self, sampler_id: str) -> SamplerTotals:
+        """What is known of a sampler; of the others, no more are remembered than there is room."""
+        samplers = self._totals.samplers
+        if sampler_id not in samplers:
+            if len(samplers) >= MAX_SAMPLERS:
+                self._forget(next(iter(self._gone)))
+            samplers[sampler_id] = SamplerTotals()
+        return samplers[sampler_id]
 
     def _check_room(self, reserved: int, former: Session | None) -> None:
         others = [session for session in self._live.values() if session is not former]
@@ -220,26 +217,33 @@ class Sessions:
     def close(self, now: float, session: Session) -> None:
         """Ends a session; its index and its memory are free."""
         del self._live[session.sampler_id]
-        self._gone[session.sampler_id] = (session.last_sequence, now)
-        if len(self._gone) > REMEMBERED_SEQUENCES:
-            del self._gone[next(iter(self._gone))]
+        self._gone[session.sampler_id] = now
         self.changed.add(session.sampler_id)
 
     def pass_over(self, sampler_id: str, sequence: int) -> bool:
         """Notes that a push of a sampler that is gone was refused; answers whether it is new."""
         if sampler_id not in self._gone:
             return True
-        last, since = self._gone[sampler_id]
-        self._gone[sampler_id] = (max(last, sequence), since)
-        return sequence > last
+        totals = self._totals.samplers[sampler_id]
+        is_new = sequence > totals.sequence
+        totals.sequence = max(totals.sequence, sequence)
+        return is_new
 
     def forget(self, now: float) -> None:
         """Forgets the sequences of samplers that are gone for long."""
         while self._gone:
-            longest = next(iter(self._gone))
-            if now - self._gone[longest][1] <= SEQUENCE_RETENTION_SECONDS:
+            longest, since = next(iter(self._gone.items()))
+            if since is None:
+                # Known from before this process, whose time begins here.
+                self._gone = {name: now if at is None else at for name, at in self._gone.items()}
+                since = now
+            if now - since <= SEQUENCE_RETENTION_SECONDS:
                 break
-            del self._gone[longest]
+            self._forget(longest)
+
+    def _forget(self, sampler_id: str) -> None:
+        del self._gone[sampler_id]
+        del self._totals.samplers[sampler_id]
 
     def renew(self, session: Session, request: learner_pb2.PullWeightsRequest, now: float) -> None:
         """Takes note of a pull that arrived at `now`: it renews the lease."""

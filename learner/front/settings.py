@@ -9,8 +9,6 @@ from common.errors import InvalidFieldError
 from protos.wiserl.v1 import learner_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from protos.wiserl.v1 import environment_pb2
 
 PROTOCOL_VERSION = 1
@@ -64,6 +62,14 @@ class Limits:
         """The lease."""
         return self.lease_milliseconds / 1000
 
+    @property
+    def hold_seconds(self) -> float:
+        """How long a push is held until there is room: well within its deadline.
+
+        A third, so that an answer comes also where the call took long to arrive.
+        """
+        return self.push_deadline_milliseconds / 3000
+
     def to_proto(self) -> learner_pb2.RunLimits:
         """The limits as `GetRun` advertises them."""
         return learner_pb2.RunLimits(
@@ -84,20 +90,12 @@ class FrontSettings:
         seed: From which every slot's seed follows.
         expect_samplers: How many samplers the first round waits for; None for whoever is there.
         limits: See `Limits`.
-        environment_steps: Valid steps that were counted before this process (of a resumed run).
-        restarts: How many learner processes served this run before. Incarnations, grants,
-            evaluations and revisions are numbered apart for each, so that none is ever used twice.
-        sequences: The last sequence by sampler id, as `Coordinator.sequences` gave them to the
-            checkpoint that this process resumes from.
     """
 
     total_steps: int
     seed: int = 0
     expect_samplers: int | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)
-    environment_steps: int = 0
-    restarts: int = 0
-    sequences: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses a budget or a number of samplers below 1.

@@ -29,6 +29,14 @@ _log = Logger()
 EVERYONE = ""
 """The name to wait under for changes that matter to everyone, and for no others."""
 
+_PUSHES = "push "
+"""Begins the names under which pushes are held; no sampler's id has a space in it."""
+
+
+def pushes_of(sampler_id: str) -> str:
+    """The name under which the push of a sampler is held; its pulls wait under its id."""
+    return _PUSHES + sampler_id
+
 
 class Waiter:
     """A call on the loop that waits for a change."""
@@ -119,7 +127,7 @@ class SharedCoordinator:
             self._milestones = self._coordinator.milestones
             self._condition.notify_all()
         changes = self._coordinator.take_changes()
-        if self._loop is None or not (changes.everyone or changes.samplers):
+        if self._loop is None or not (changes.everyone or changes.samplers or changes.pushes):
             return
         if _running_loop() is self._loop:
             self._wake(changes)
@@ -127,7 +135,10 @@ class SharedCoordinator:
             self._loop.call_soon_threadsafe(self._wake, changes)
 
     def _wake(self, changes: Changes) -> None:
-        names = list(self._waiters) if changes.everyone else changes.samplers
+        names = list(self._waiters)
+        if not changes.everyone:
+            held = [name for name in names if name.startswith(_PUSHES)] if changes.pushes else []
+            names = [*changes.samplers, *map(pushes_of, changes.samplers), *held]
         for name in names:
             for waiter in self._waiters.get(name, ()):
                 waiter.wake()

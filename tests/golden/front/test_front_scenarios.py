@@ -19,12 +19,14 @@ from front_support import (
     publication,
     pull_request,
     push_request,
+    pushed,
     register_request,
     report_request,
 )
 
 from learner.front.refusals import Refusal
 from learner.front.settings import Limits
+from learner.totals import MemoryHeader, Totals
 from protos.wiserl.v1 import grant_pb2, learner_pb2
 
 INDENT = "    "
@@ -69,7 +71,7 @@ class Scenario:
         self.coordinator = make_coordinator(
             total_steps=int(steps),
             rows=self.rows,
-            restarts=int(restarts),
+            header=MemoryHeader(Totals(restarts=int(restarts))),
             expect_samplers=expect and int(expect),
             limits=Limits(lease_milliseconds=int(lease)),
         )
@@ -132,7 +134,7 @@ class Scenario:
             parts.append(Part(slot, first, sampler.base, _ints(ends), _ints(invalid)))
         batch = make_batch(int(version), parts, count)
         request = push_request(sampler.sampler_id, int(seq), int(grant), batch)
-        response = self.coordinator.push(self.now, request)
+        response = pushed(self.coordinator, self.now, request)
         verdict = learner_pb2.Verdict.Name(response.verdict).removeprefix("VERDICT_")
         return f"{verdict}, newest version {response.newest_version}"
 
@@ -140,8 +142,8 @@ class Scenario:
         """The same sequence once more, whatever is in it."""
         sampler = self.samplers[name]
         batch = make_batch(1, [Part(0)], self.rows)
-        response = self.coordinator.push(
-            self.now, push_request(sampler.sampler_id, int(seq), 0, batch)
+        response = pushed(
+            self.coordinator, self.now, push_request(sampler.sampler_id, int(seq), 0, batch)
         )
         return learner_pb2.Verdict.Name(response.verdict).removeprefix("VERDICT_")
 

@@ -1,5 +1,7 @@
 """The coordinator: refusals leave nothing behind, and registration takes only what it can serve."""
 
+import dataclasses
+
 import pytest
 from front_malformed import MALFORMED
 from front_support import (
@@ -12,6 +14,7 @@ from front_support import (
     publication,
     pull_request,
     push_request,
+    pushed,
     register_request,
     report_request,
 )
@@ -23,6 +26,7 @@ from learner.experience.columns import fragment_bytes
 from learner.front.refusals import Refusal
 from learner.front.settings import Limits
 from learner.ledger import LossReason
+from learner.totals import MemoryHeader
 from protos.wiserl.v1 import learner_pb2
 
 A, B = "sampler-a", "sampler-b"
@@ -40,6 +44,10 @@ def collecting(**settings):
 
 def good_push(grant_id, sequence=1):
     return push_request(A, sequence, grant_id, make_batch(1, [Part(0, ends=(1,)), Part(1)]))
+
+
+def sequence_of(coordinator):
+    return coordinator._sessions.get(A).last_sequence
 
 
 def refusal_of(call):
@@ -71,10 +79,10 @@ def test_a_refused_push_leaves_nothing_behind(name):
     request = good_push(grant)
     spoil(request)
     before = trace(coordinator)
-    refusal = refusal_of(lambda: coordinator.push(1.0, request))
+    refusal = refusal_of(lambda: pushed(coordinator, 1.0, request))
     assert (refusal.code, refusal.field) == (Code.INVALID_ARGUMENT, field)
     assert trace(coordinator) == before
-    assert coordinator.push(1.0, good_push(grant, 2)).verdict == learner_pb2.VERDICT_ACCEPTED
+    assert pushed(coordinator, 1.0, good_push(grant, 2)).verdict == learner_pb2.VERDICT_ACCEPTED
     assert coordinator.closed_round().steps == 4
 
 
@@ -83,15 +91,15 @@ def test_a_refused_push_is_counted_once(name):
     coordinator, grant = collecting()
     request = good_push(grant)
     MALFORMED[name][0](request)
-    first = refusal_of(lambda: coordinator.push(1.0, request))
-    assert refusal_of(lambda: coordinator.push(1.0, request)) is first
+    first = refusal_of(lambda: pushed(coordinator, 1.0, request))
+    assert refusal_of(lambda: pushed(coordinator, 1.0, request)) is first
     assert coordinator.ledger[LossReason.REFUSED].pushes == 1
 
 
 def test_the_unspoiled_push_is_accepted():
     coordinator, grant = collecting()
-    assert coordinator.push(1.0, good_push(grant)).verdict == learner_pb2.VERDICT_ACCEPTED
-    assert coordinator.push(1.0, good_push(grant)).verdict == learner_pb2.VERDICT_DUPLICATE
+    assert pushed(coordinator, 1.0, good_push(grant)).verdict == learner_pb2.VERDICT_ACCEPTED
+    assert pushed(coordinator, 1.0, good_push(grant)).verdict == learner_pb2.VERDICT_DUPLICATE
     assert coordinator.closed_round().steps == 4
     assert coordinator.environment_steps == 4
 
@@ -102,8 +110,8 @@ def test_a_defect_is_no_final_answer(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(coordinator._intake._checks, "segment", lambda batch: 1 // 0)
         with pytest.raises(ZeroDivisionError):
-            coordinator.push(1.0, good_push(grant))
-    assert coordinator.push(1.0, good_push(grant)).verdict == learner_pb2.VERDICT_ACCEPTED
+            pushed(coordinator, 1.0, good_push(grant))
+    assert pushed(coordinator, 1.0, good_push(grant)).verdict == learner_pb2.VERDICT_ACCEPTED
 
 
 def test_more_slots_than_registered_for_a_push():
@@ -111,12 +119,12 @@ def test_more_slots_than_registered_for_a_push():
     coordinator.register(0.0, register_request(A, max_slots_per_push=1))
     coordinator.publish(publication(1))
     coordinator.open_round(0.0, n_envs=2, n_steps=2)
-    refusal = refusal_of(lambda: coordinator.push(1.0, good_push(1)))
+    refusal = refusal_of(lambda: pushed(coordinator, 1.0, good_push(1)))
     assert (refusal.code, refusal.reason) == (Code.RESOURCE_EXHAUSTED, Reason.TOO_LARGE)
     assert refusal.retry_seconds is None
     for sequence, slot in ((2, 0), (3, 1)):
         request = push_request(A, sequence, 1, make_batch(1, [Part(slot)]))
-        assert coordinator.push(1.0, request).verdict == learner_pb2.VERDICT_ACCEPTED
+        assert pushed(coordinator, 1.0, request).verdict == learner_pb2.VERDICT_ACCEPTED
     assert coordinator.closed_round() is not None
 
 
@@ -127,17 +135,17 @@ def test_rows_of_a_slot_are_never_taken_twice():
     coordinator.publish(publication(1))
     coordinator.open_round(0.0, n_envs=4, n_steps=2)
     accepted = push_request(A, 1, 1, make_batch(1, [Part(0, 4, 1)]))
-    assert coordinator.push(0.0, accepted).verdict == learner_pb2.VERDICT_ACCEPTED
+    assert pushed(coordinator, 0.0, accepted).verdict == learner_pb2.VERDICT_ACCEPTED
     for part, field in (
         (Part(0, 4, 1), "batch.slots[0].first_row"),
         (Part(0, 5, 1), "batch.slots[0].first_row"),
         (Part(0, 9, 0), "batch.slots[0].incarnation"),
     ):
-        again = push_request(A, coordinator.sequences[A] + 1, 1, make_batch(1, [part]))
-        assert refusal_of(lambda again=again: coordinator.push(0.0, again)).field == field
+        again = push_request(A, sequence_of(coordinator) + 1, 1, make_batch(1, [part]))
+        assert refusal_of(lambda again=again: pushed(coordinator, 0.0, again)).field == field
     for part in (Part(0, 6, 1), Part(0, 100, 1), Part(0, 0, 2)):
-        request = push_request(A, coordinator.sequences[A] + 1, 1, make_batch(1, [part]))
-        assert coordinator.push(0.0, request).verdict == learner_pb2.VERDICT_ACCEPTED
+        request = push_request(A, sequence_of(coordinator) + 1, 1, make_batch(1, [part]))
+        assert pushed(coordinator, 0.0, request).verdict == learner_pb2.VERDICT_ACCEPTED
 
 
 @pytest.mark.parametrize(
@@ -237,7 +245,11 @@ def test_other_runs_and_unknown_samplers(call):
         request = good_push(grant) if call == "push" else report_request(A, 1, 1, {1: 1.0})
         for name, value in fields.items():
             setattr(request, name, value)
-        return getattr(coordinator, call)(0.0, request)
+        return (
+            coordinator.report(0.0, request)
+            if call == "report"
+            else pushed(coordinator, 0.0, request)
+        )
 
     changed = refusal_of(lambda: send(run_id="run-2"))
     unknown = refusal_of(lambda: send(sampler_id="sampler-z"))
@@ -292,7 +304,7 @@ def test_versions_and_rounds_in_their_order():
     with pytest.raises(ValueError, match="still open"):
         coordinator.open_round(0.0, n_envs=1, n_steps=2)
     coordinator.register(0.0, register_request(A))
-    coordinator.push(0.0, push_request(A, 1, 1, make_batch(3, [Part(0)])))
+    pushed(coordinator, 0.0, push_request(A, 1, 1, make_batch(3, [Part(0)])))
     with pytest.raises(ValueError, match="not taken"):
         coordinator.open_round(0.0, n_envs=1, n_steps=2)
 
@@ -307,10 +319,12 @@ def test_a_run_opens_once_and_counts_valid_steps():
         )
 
 
-def test_sequences_survive_in_a_checkpoint():
-    coordinator, grant = collecting()
-    coordinator.push(0.0, good_push(grant))
-    resumed = make_coordinator(restarts=1, sequences=coordinator.sequences, environment_steps=4)
+def test_what_the_header_keeps_goes_on_in_the_next_process():
+    header = MemoryHeader()
+    coordinator, grant = collecting(header=header)
+    pushed(coordinator, 0.0, good_push(grant))
+    totals = dataclasses.replace(header.totals, restarts=1)
+    resumed = make_coordinator(header=MemoryHeader(totals))
     response = resumed.register(0.0, register_request(A))
     assert response.last_sequence == 1
     assert resumed.environment_steps == 4
@@ -319,7 +333,7 @@ def test_sequences_survive_in_a_checkpoint():
 
 def test_the_curve_is_a_mean_of_the_last_hundred_episodes():
     coordinator, grant = collecting()
-    coordinator.push(0.0, good_push(grant))
+    pushed(coordinator, 0.0, good_push(grant))
     coordinator.set_metrics({"rollout/ep_rew_mean": 1.0})
     state = coordinator.watch(0.0, learner_pb2.WatchRunRequest(run_id=RUN))
     assert [(point.environment_steps, point.episode_return) for point in state.curve] == [(4, 1.0)]

@@ -15,6 +15,7 @@ from front_support import (
     publication,
     pull_request,
     push_request,
+    pushed,
     register_request,
 )
 from hypothesis import settings
@@ -125,7 +126,7 @@ class Front(RuleBasedStateMachine):
 
     def answer(self, request):
         try:
-            return self.coordinator.push(self.now, request).verdict
+            return pushed(self.coordinator, self.now, request).verdict
         except Refusal:
             return None
 

@@ -11,6 +11,7 @@ from front_support import (
     publication,
     pull_request,
     push_request,
+    pushed,
     register_request,
 )
 
@@ -55,7 +56,7 @@ def test_training_wakes_when_the_round_closes():
 
     thread, found = in_a_thread(lambda: shared.wait(ready))
     with shared.locked() as coordinator:
-        coordinator.push(shared.now(), push_request(A, 1, 1, make_batch(1, [Part(0)])))
+        pushed(coordinator, shared.now(), push_request(A, 1, 1, make_batch(1, [Part(0)])))
     thread.join(10)
     assert found[0].steps == 2
     assert len(looks) <= 2
@@ -82,7 +83,7 @@ def test_an_error_inside_still_wakes_the_others():
 
     def fail():
         with shared.locked() as coordinator:
-            coordinator.push(shared.now(), push_request(A, 1, 1, make_batch(1, [Part(0)])))
+            pushed(coordinator, shared.now(), push_request(A, 1, 1, make_batch(1, [Part(0)])))
             raise RuntimeError
 
     with pytest.raises(RuntimeError):

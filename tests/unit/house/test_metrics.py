@@ -27,7 +27,7 @@ def batch_of(ends, valid=None, *, version=1, metrics=None):
     ]
     columns = {ColumnKey(Role.VALID): valid, ColumnKey(Role.EPISODE_END): ends}
     none = np.empty(0, np.int64)
-    return OnPolicyBatch(version, columns, none, none, {}, episodes, int(valid.sum()))
+    return OnPolicyBatch(version, columns, none, none, {}, episodes, int(valid.sum()), [])
 
 
 def test_episodes_stand_in_the_order_in_which_they_ended():
