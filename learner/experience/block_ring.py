@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.signature import ColumnKey, ColumnSpec, Extent, Role
+from common.signature import ColumnKey, ColumnSpec, Extent
 from learner.experience.columns import FINAL_ROLES
+from learner.experience.on_policy import FragmentKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,9 +19,23 @@ if TYPE_CHECKING:
 
     from learner.experience.arrays import Arrays
     from learner.experience.columns import Columns
-    from learner.experience.on_policy import FragmentKey, Segment
+    from learner.experience.on_policy import Segment
 
 _KEY_FIELDS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Dump:
+    """The rows of a ring, oldest block first; for tests and checkers.
+
+    Attributes:
+        keys: Of each of the N rows: its fragment's key, with the row's own number in the place of
+            the first row's.
+        columns: `[N, ...]`, entry t of every column with rows, `valid` among them.
+    """
+
+    keys: list[FragmentKey]
+    columns: Columns
 
 
 class BlockRing:
@@ -83,14 +99,30 @@ class BlockRing:
             self.keys[places] = keys[blocks]
             self.has_final[places] = False
         self._write_finals(first - skip, segment, skip)
-        for number in range(first, first + len(keys) - skip):
-            place = self.place(number)
-            self._arrays.seal(place, number, self._parts(place))
+        if self._arrays.is_persistent:
+            for number in range(first, first + len(keys) - skip):
+                place = self.place(number)
+                self._arrays.seal(place, number, self._parts(place))
 
     def is_whole(self, number: int) -> bool:
         """Whether the block of a number is there, from an earlier process."""
         place = self.place(number)
         return self._arrays.is_whole(place, number, self._parts(place))
+
+    def dump(self, numbers: Sequence[int]) -> Dump:
+        """A copy of the rows of the blocks with these numbers."""
+        places = np.array([self.place(number) for number in numbers], np.int64)
+        keys = [
+            FragmentKey(sampler, slot, incarnation, first + t)
+            for sampler, slot, incarnation, first in self.keys[places].tolist()
+            for t in range(self.rows)
+        ]
+        columns = {
+            spec.key: _flat(self.columns[spec.key][places, : self.rows])
+            for spec in self._specs
+            if spec.extent != Extent.INITIAL
+        }
+        return Dump(keys, columns)
 
     def take(self, key: ColumnKey, rows: NDArray[np.int64]) -> NDArray[Any]:
         """`[M, ...]` of a column that has as many entries as rows."""
@@ -138,22 +170,6 @@ class BlockRing:
         yield from (self.keys[place], has_final)
         if has_final.any():
             yield from (array[place][has_final] for array in self.finals.values())
-
-
-def only(specs: Sequence[ColumnSpec], role: Role) -> ColumnKey:
-    """The one column of a role.
-
-    Raises:
-        ValueError: There is none, or several, or one with an agent axis.
-    """
-    found = [spec for spec in specs if spec.key.role == role]
-    if len(found) != 1 or found[0].shape:
-        names = ", ".join(f"{spec.key} {list(spec.shape)}" for spec in found) or "none"
-        raise ValueError(
-            f"columns of the role {role.name.lower()}: {names}; replay of single transitions takes "
-            "one of shape [], as environments with a single agent have"
-        )
-    return found[0].key
 
 
 def _leading(extent: Extent, places: int, rows: int) -> tuple[int, ...]:

@@ -10,11 +10,12 @@ import numpy as np
 
 from common.signature import ColumnSpec, Extent, Role
 from learner.experience.arrays import MemoryArrays
-from learner.experience.block_ring import BlockRing, only, spans
-from learner.experience.on_policy import VALID, FragmentKey
-from learner.experience.step_index import StepIndex, Steps
+from learner.experience.block_ring import BlockRing, spans
+from learner.experience.on_policy import VALID
+from learner.experience.priorities import Priorities
+from learner.experience.step_index import StepIndex
+from learner.experience.steps import StepReader
 from learner.experience.transitions import Transitions
-from learner.experience.windows import windows
 from learner.totals import RingCursor
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from learner.experience.arrays import Arrays
+    from learner.experience.block_ring import Dump
     from learner.experience.columns import Columns
-    from learner.experience.on_policy import Segment
+    from learner.experience.on_policy import FragmentKey, Segment
+    from learner.experience.steps import Steps
 
 _STOOD_FOR = frozenset(
     {
@@ -39,6 +42,7 @@ _STOOD_FOR = frozenset(
 )
 """Columns that a transition's return and discount stand for; they are not gathered."""
 
+_FLOAT = np.dtype(np.float32)
 _LARGEST = 2**31 - 1
 _BLOCKS_AT_ONCE = 1024
 """Of an older process, whose windows are made again: a few MB of intermediate arrays."""
@@ -54,7 +58,7 @@ class ReplaySettings:
         gamma: Discount of a step, in [0, 1].
         n_step: Steps of a window.
         clip_rewards: Take the sign of a reward, before the n-step sum.
-        priority_exponent: alpha of prioritised sampling, at least 0; None samples uniformly.
+        priority_exponent: alpha of prioritised sampling, in [0, 1]; None samples uniformly.
 
     Raises:
         ValueError: A value is out of its range.
@@ -74,9 +78,9 @@ class ReplaySettings:
                 raise ValueError(f"{name} ({getattr(self, name)}) is not positive; give at least 1")
         if not 0.0 <= self.gamma <= 1.0:
             raise ValueError(f"gamma ({self.gamma}) is not in [0, 1]; 0.99 is usual")
-        if self.priority_exponent is not None and not 0.0 <= self.priority_exponent < np.inf:
+        if self.priority_exponent is not None and not 0.0 <= self.priority_exponent <= 1.0:
             raise ValueError(
-                f"priority_exponent ({self.priority_exponent}) is no number from 0 up; "
+                f"priority_exponent ({self.priority_exponent}) is not in [0, 1]; "
                 "0.6 is usual, None samples uniformly"
             )
         if self.places * (self.block_rows + 1) > _LARGEST:
@@ -89,21 +93,6 @@ class ReplaySettings:
     def places(self) -> int:
         """The blocks that there is room for."""
         return -(-self.capacity // self.block_rows)
-
-
-@dataclasses.dataclass(frozen=True)
-class Dump:
-    """The rows of a store, oldest block first; for tests and checkers.
-
-    Attributes:
-        keys: Of each of the N resident rows: its fragment's key, with the row's own number in the
-            place of the first row's.
-        columns: `[N, ...]`, every column with rows (of others the first T entries of a block),
-            `valid` among them.
-    """
-
-    keys: list[FragmentKey]
-    columns: Columns
 
 
 class ReplayStore:
@@ -143,8 +132,11 @@ class ReplayStore:
             OSError: The files cannot be made, or are another store's.
         """
         self.settings = settings
-        self._reward, self._terminated, self._truncated = (
-            only(specs, role) for role in (Role.REWARD, Role.TERMINATED, Role.TRUNCATED)
+        self._reader = StepReader(
+            specs,
+            gamma=settings.gamma,
+            n_step=settings.n_step,
+            clip_rewards=settings.clip_rewards,
         )
         self._arrays: Arrays = MemoryArrays()
         if folder is not None:
@@ -157,6 +149,13 @@ class ReplayStore:
         )
         self._index = StepIndex(settings.places * settings.block_rows)
         self._steps = np.zeros(settings.places, np.int64)  # [places]: of each, those in the index
+        self._priorities: Priorities | None = None
+        self._kept: NDArray[np.float32] | None = None  # [places T]: priorities, where files are
+        if settings.priority_exponent is not None:
+            self._priorities = Priorities(self._index.capacity, settings.priority_exponent)
+            if self.is_persistent:
+                shape = (settings.places, settings.block_rows)
+                self._kept = self._arrays.column("priorities", shape, _FLOAT).reshape(-1)
         self._here = [key for key in _gathered(specs, Extent.ROWS) if key.role not in _STOOD_FOR]
         self._there = _gathered(specs, Extent.ROWS_PLUS_ONE)
         self._random = np.random.default_rng([seed, cursor.written])
@@ -209,19 +208,22 @@ class ReplayStore:
             self._ring.write(first, segment, keys, skipped)
             passed_over = int(np.count_nonzero(segment.columns[VALID][:, :skipped]))
             numbers = range(first, first + blocks - skipped)
-            found = [self._windows(batch) for batch in spans(numbers, self.settings.places, blocks)]
+            found = [
+                self._reader.read(self._ring, self._places(batch))
+                for batch in spans(numbers, self.settings.places, blocks)
+            ]
             with self._books:
                 self._written += skipped
                 self.inserted += passed_over
                 self.evicted += passed_over
                 return passed_over + sum(self._publish(*each) for each in found)
 
-    def sample(self, count: int, *, beta: float = 1.0) -> Transitions:  # noqa: ARG002
-        """Draws transitions, each independently of the others.
+    def sample(self, count: int, *, beta: float = 1.0) -> Transitions:
+        """Draws transitions: each independently of the others, or in proportion to priorities.
 
         Args:
             count: M.
-            beta: Exponent of the importance weights, in [0, 1].
+            beta: Exponent of the importance weights of prioritised sampling, in [0, 1].
 
         Raises:
             ValueError: There is no valid row.
@@ -230,9 +232,15 @@ class ReplayStore:
             size = len(self._index)
             if not size:
                 raise ValueError("the replay store holds no valid row; insert before sampling")
-            numbers = self._index.first + (self._random.random(count) * size).astype(np.int64)
-            positions = numbers % self._index.capacity
-            return self._gather(positions, numbers, np.ones(count, np.float32))
+            uniform = self._random.random(count)
+            if self._priorities is None:
+                numbers = self._index.first + (uniform * size).astype(np.int64)
+                positions = numbers % self._index.capacity
+                weights = np.ones(count, np.float32)
+            else:
+                positions, weights = self._priorities.draw(uniform, beta)
+                numbers = self._index.numbers(positions)
+            return self._gather(positions, numbers, weights)
 
     def update_priorities(self, batch: Transitions, priorities: NDArray[np.float32]) -> None:
         """Gives drawn rows new priorities; rows overwritten since are left alone.
@@ -242,25 +250,24 @@ class ReplayStore:
         Args:
             batch: As it was drawn.
             priorities: [M], absolute temporal-difference errors.
+
+        Raises:
+            ValueError: One is negative, infinite or not a number.
         """
+        if self._priorities is None:
+            return
+        with self._books:
+            positions, there = batch.rows, batch.writes >= self._index.first
+            if not there.all():
+                positions, priorities = positions[there], priorities[there]
+            self._priorities.change(positions, priorities)
+            if self._kept is not None:
+                self._kept[self._rows(self._index.take(positions).entries)] = priorities
 
     def dump(self) -> Dump:
         """A copy of all resident rows."""
         with self._inserting, self._books:
-            numbers = range(self._written - self._resident, self._written)
-            places = np.array([self._ring.place(number) for number in numbers], np.int64)
-            rows = self.settings.block_rows
-            keys = [
-                FragmentKey(sampler, slot, incarnation, first + t)
-                for sampler, slot, incarnation, first in self._ring.keys[places].tolist()
-                for t in range(rows)
-            ]
-            columns = {
-                key: array[places, :rows].reshape(-1, *array.shape[2:])
-                for key, array in self._ring.columns.items()
-                if key in self._here or key in self._there or key.role in _STOOD_FOR
-            }
-        return Dump(keys, columns)
+            return self._ring.dump(range(self._written - self._resident, self._written))
 
     def close(self) -> None:
         """Gives back the files; the store is not used again."""
@@ -274,42 +281,29 @@ class ReplayStore:
         for batch in spans(numbers, self.settings.places, _BLOCKS_AT_ONCE):
             whole = np.array([self._ring.is_whole(number) for number in batch], np.bool_)
             self.damaged += int(np.count_nonzero(~whole))
-            self._publish(*self._windows(batch, whole))
+            counts, steps = self._reader.read(self._ring, self._places(batch), whole)
+            kept = None if self._kept is None else self._kept[self._rows(steps.entries)]
+            begin = self._index.end
+            self._publish(counts, steps)
+            if self._priorities is not None and kept is not None:
+                sound = np.flatnonzero(np.isfinite(kept) & (kept >= 0.0))
+                positions = (begin + sound) % self._index.capacity
+                self._priorities.change(positions, kept[sound])
 
-    def _windows(
-        self, numbers: Sequence[int], whole: NDArray[np.bool_] | None = None
-    ) -> tuple[NDArray[np.int64], Steps]:
-        """The steps of blocks that lie side by side: how many each has, and what they are."""
+    def _places(self, numbers: Sequence[int]) -> slice:
+        """Of blocks that lie side by side."""
         start = self._ring.place(numbers[0])
-        places = slice(start, start + len(numbers))
-        columns, rows = self._ring.columns, self.settings.block_rows
-        valid = columns[VALID][places]
-        if whole is not None:
-            valid = valid & whole[:, None]
-        rewards = columns[self._reward][places]
-        lengths, returns, discounts = windows(
-            np.sign(rewards) if self.settings.clip_rewards else rewards,
-            columns[self._terminated][places],
-            columns[self._truncated][places],
-            valid,
-            gamma=self.settings.gamma,
-            n_step=self.settings.n_step,
-        )
-        block, t = np.nonzero(valid)
-        place, length = block + start, lengths[block, t]
-        entries = place * (rows + 1) + t
-        last = t + length - 1
-        following = np.where(
-            self._ring.has_final[place, last], -1 - (place * rows + last), entries + length
-        )
-        steps = Steps(entries, following, returns[block, t], discounts[block, t])
-        return valid.sum(axis=1), steps
+        return slice(start, start + len(numbers))
 
     def _publish(self, counts: NDArray[np.int64], steps: Steps) -> int:
         """Enters written blocks into the books; returns how many steps they have."""
         start = self._ring.place(self._written)
         self._steps[start : start + len(counts)] = counts
-        self._index.append(steps)
+        entered = self._index.append(steps)
+        if self._priorities is not None:
+            self._priorities.enter(entered)
+            if self._kept is not None:
+                self._kept[self._rows(steps.entries)] = self._priorities.highest
         self._written += len(counts)
         self._resident += len(counts)
         self.inserted += len(steps.entries)
@@ -323,9 +317,15 @@ class ReplayStore:
         oldest = self._written - self._resident
         places = np.arange(oldest, oldest + blocks) % self.settings.places
         steps = int(self._steps[places].sum())
-        self._index.drop(steps)
+        freed = self._index.drop(steps)
+        if self._priorities is not None:
+            self._priorities.leave(freed)
         self._resident -= blocks
         self.evicted += steps
+
+    def _rows(self, entries: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where entries of columns with one entry more than rows lie among those with rows."""
+        return entries - entries // (self.settings.block_rows + 1)
 
     def _gather(
         self,
@@ -335,7 +335,7 @@ class ReplayStore:
     ) -> Transitions:
         """Reads transitions together."""
         entries, following, returns, discounts = self._index.take(positions)
-        rows = entries - entries // (self.settings.block_rows + 1)
+        rows = self._rows(entries)
         columns: Columns = {key: self._ring.take(key, rows) for key in self._here}
         after: Columns = {}
         final = np.flatnonzero(following < 0) if self._ring.finals else following[:0]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from learner.experience.steps import Steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -12,23 +14,6 @@ if TYPE_CHECKING:
 _RECORD = np.dtype(
     [("entry", np.int32), ("next", np.int32), ("returns", np.float32), ("discount", np.float32)]
 )
-
-
-class Steps(NamedTuple):
-    """What is known of steps beside the columns of their rows; every array is [M].
-
-    Attributes:
-        entries: int64, where they lie among columns with one entry more than rows.
-        following: int64, where the ends of their windows lie; -1 - row where that is the final
-            observation of a row.
-        returns: float32, of the window.
-        discounts: float32, of the window.
-    """
-
-    entries: NDArray[np.int64]
-    following: NDArray[np.int64]
-    returns: NDArray[np.float32]
-    discounts: NDArray[np.float32]
 
 
 class StepIndex:
@@ -79,6 +64,10 @@ class StepIndex:
         freed = self._positions(self.first, count)
         self.first += count
         return freed
+
+    def numbers(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of the steps that are at positions now."""
+        return self.first + (positions - self.first) % self.capacity
 
     def take(self, positions: NDArray[np.int64]) -> Steps:
         """The steps at positions."""
