@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from learner.run_folder import RunFolder
@@ -43,30 +44,42 @@ def draw(folder: RunFolder, path: Path | None = None) -> Path:
     Raises:
         WiseRLError: The folder is not a run's.
     """
+    title = _title(folder)
+    drawn = figure((8, 4.5))
+    axes = drawn.add_subplot()
+    _draw_training(axes, folder)
+    _draw_evaluations(axes, folder)
+    finish(axes, title=title, x="environment steps", y="return")
+    if axes.get_legend_handles_labels()[0]:
+        # Below, since points are everywhere.
+        drawn.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    target = path or folder.curve
+    drawn.savefig(target)
+    return target
+
+
+def figure(size: tuple[float, float]) -> Figure:
+    """An empty figure of a size in inches, without a window."""
     # pyplot would look for a display, and takes four times as long to import.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    title = _title(folder)
-    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    _draw_training(axes, folder)
-    _draw_evaluations(axes, folder)
+    made = Figure(figsize=size, dpi=150, layout="constrained")
+    FigureCanvasAgg(made)
+    return made
+
+
+def finish(axes: Axes, *, title: str, x: str, y: str) -> None:
+    """Gives axes in which everything is drawn their texts and the look of this project."""
     axes.set_title(title, loc="left", fontsize=11)
-    axes.set_xlabel("environment steps")
-    axes.set_ylabel("return")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
     axes.xaxis.set_major_formatter(_with_unit)
     axes.set_xlim(left=0)
     axes.margins(x=0.02)
     axes.grid(visible=True, color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none", fontsize=9)
-    target = path or folder.curve
-    figure.savefig(target)
-    return target
 
 
 def _title(folder: RunFolder) -> str:
@@ -95,8 +108,19 @@ def _draw_training(axes: Axes, folder: RunFolder) -> None:
         markeredgewidth=0,
         alpha=0.35,
         color=_TRAINING,
-        label="training episodes" if every == 1 else f"training episodes (1 in {every})",
         rasterized=True,
+    )
+    # The legend's own point: those drawn are too faint and small to tell what they are.
+    axes.plot(
+        [],
+        [],
+        linestyle="none",
+        marker="o",
+        markersize=4.5,
+        markeredgewidth=0,
+        alpha=0.5,
+        color=_TRAINING,
+        label="training episodes" if every == 1 else f"training episodes (1 in {every})",
     )
     axes.plot(
         steps,
