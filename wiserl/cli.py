@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ VERBS = {
     ),
     "eval": ("wiserl.verbs.eval", "play a trained policy and say how well it does"),
     "export": ("wiserl.verbs.export", "write a trained policy as ONNX for use elsewhere"),
+    "watch": ("wiserl.verbs.watch", "show a run as it goes, from any machine"),
     "plot": ("wiserl.verbs.plot", "draw the learning curve of a run"),
     "doctor": ("wiserl.verbs.doctor", "say what would go wrong here, and what to do about it"),
     "bench": ("wiserl.verbs.bench", "measure again what is claimed about learning"),
@@ -28,7 +30,7 @@ VERBS = {
 
 ALIASES = {"enjoy": "eval"}
 
-USAGE_ERROR, ERROR, INTERRUPTED = 2, 1, 130
+USAGE_ERROR, ERROR, INTERRUPTED, BROKEN_PIPE = 2, 1, 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,11 +62,15 @@ def _run(verb: str, arguments: list[str]) -> int:
     except InvalidFieldError as error:
         return _fail(error, USAGE_ERROR)
     except WiseRLError as error:
-        return _fail(error, ERROR)
+        return _fail(error, getattr(error, "exit_code", ERROR))
     except ModuleNotFoundError as error:
         return _fail(f"{error}; is its extra installed? pip install 'wiserl[all]'", ERROR)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has seen enough, as `head` has. Python flushes stdout once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     return code
 
 

@@ -11,6 +11,7 @@ from common.addresses import split_address
 from common.channel import DEFAULT_MAX_MESSAGE_BYTES, client_options
 from common.errors import WiseRLError
 from protos.wiserl.v1 import learner_pb2_grpc
+from sampler.exits import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 class UnreachableError(WiseRLError):
     """No learner answers."""
+
+    exit_code = ExitCode.UNREACHABLE
 
 
 @contextlib.contextmanager
