@@ -59,10 +59,11 @@ def finished_episodes(batch: OnPolicyBatch, steps_before: int) -> list[FinishedE
         steps = np.full(len(batch.episodes), steps_before + batch.steps)
         slots = np.arange(len(batch.episodes))
     order = np.lexsort((slots, steps))
-    return [_finished(batch.episodes[i], int(steps[i])) for i in order]
+    return [finished(batch.episodes[i], int(steps[i])) for i in order]
 
 
-def _finished(episode: trajectory_pb2.Episode, global_step: int) -> FinishedEpisode:
+def finished(episode: trajectory_pb2.Episode, global_step: int) -> FinishedEpisode:
+    """An episode that ended when the run had so many environment steps."""
     return FinishedEpisode(
         global_step, episode.episode_return, episode.length, dict(sorted(episode.metrics.items()))
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import logging
 from common.errors import InvalidFieldError, WiseRLError
 from learner import presets, references
 from learner.outcome import Status
-from wiserl import flags
+from wiserl import flags, resuming
 from wiserl.launch import Order
 from wiserl.progress import make_progress
 
@@ -55,8 +56,11 @@ class CommandLine:
         self._command = ["wiserl", verb, *arguments]
         self._description = description
         self.algorithm = arguments[0] if arguments and not arguments[0].startswith("-") else ""
-        self._program = f"wiserl {verb} {self.algorithm or 'ALGORITHM'}"
         self._rest = list(arguments[1:] if self.algorithm else arguments)
+        self._resume = flags.value_of(arguments, "--resume")
+        if self._resume and not self.algorithm and not _HELP & set(self._rest):
+            self.algorithm = resuming.algorithm_of(Path(self._resume))
+        self._program = f"wiserl {verb} {self.algorithm or 'ALGORITHM'}"
         self._layers = flags.gather(self.algorithm, self._rest)
         self._defaults = flags.defaults(self._layers, local=local)
         if _HELP & set(self._rest):
@@ -78,12 +82,16 @@ class CommandLine:
         """
         run = self.sections["run"].to_config()
         house = self.sections["house"]
+        if house.resume is not None:
+            resuming.check_same(house.resume, run)
         return Order(
             algorithm=self.algorithm,
             run=run,
             hyperparameters=self.hyperparameters,
             n_envs=self._n_envs(),
             runs=house.runs,
+            resume=house.resume,
+            init_from=house.init_from,
             command=self._command,
             observer=make_progress(run.total_steps, quiet=house.quiet),
         )

@@ -10,6 +10,7 @@ import tyro
 
 from common.errors import InvalidFieldError
 from learner.config import RunConfig
+from learner.run_folder import RunFolder
 from wiserl import settings
 from wiserl.local import LocalConfig
 
@@ -61,6 +62,13 @@ class HouseFlags:
     runs: Path = Path("runs")
     """Folder of all runs."""
 
+    resume: Path | None = None
+    """Folder of a run to go on with, in place of an algorithm: from its last checkpoint, under its
+    id and settings. Give --total-steps above what a finished run has to train it for longer."""
+
+    init_from: Path | None = None
+    """Folder of a run whose parameters to begin with, of the same algorithm and networks."""
+
     quiet: bool = False
     """Show no progress."""
 
@@ -99,11 +107,13 @@ def gather(algorithm: str, arguments: Sequence[str]) -> Settings:
     Raises:
         InvalidFieldError: A settings file that cannot be.
     """
-    config = value_of(arguments, "--config")
+    config, resume = value_of(arguments, "--config"), value_of(arguments, "--resume")
+    if config and resume:
+        raise InvalidFieldError("config", "and resume exclude each other: a run has its settings")
     return settings.Settings.gather(
         algorithm,
         environment=value_of(arguments, "--env"),
-        config=Path(config) if config else None,
+        config=RunFolder(Path(resume)).config if resume else Path(config) if config else None,
     )
 
 

@@ -14,6 +14,7 @@ from common.errors import InvalidFieldError
 from common.logging import Logger
 from learner.front.coordinator import Coordinator
 from learner.front.settings import FrontSettings, RunIdentity
+from learner.header import MappedHeader
 from learner.observer import Observer
 from learner.run_folder import RunFolder
 from wiserl import places
@@ -21,10 +22,12 @@ from wiserl.local import LocalSamplers, usable_cores
 from wiserl.signals import Drain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from _typeshed import DataclassInstance
+    from torch import Tensor
 
+    from learner.checkpoints import Checkpoint
     from learner.config import RunConfig
     from learner.front.interface import Front
     from learner.front.server import FrontServer
@@ -48,6 +51,8 @@ class Order:
         hyperparameters: Gives the algorithm's settings, once its class is there.
         n_envs: How many environments a round takes, where that is known before.
         runs: The folder of all runs.
+        resume: The folder of a run to go on with, whose settings these are; None for a new run.
+        init_from: The folder of a run whose parameters to begin with.
         command: What provenance says made it.
         observer: Who is told how it goes.
     """
@@ -57,6 +62,8 @@ class Order:
     hyperparameters: Callable[[type[Any]], DataclassInstance]
     n_envs: int | None = None
     runs: Path = Path("runs")
+    resume: Path | None = None
+    init_from: Path | None = None
     command: Sequence[str] = ()
     observer: Observer = dataclasses.field(default_factory=Observer)
 
@@ -96,18 +103,14 @@ class _Launch(contextlib.ExitStack):
         self._order = order
         self._run = order.run
         self._started = dt.datetime.now().astimezone()
-        identity = RunIdentity(
-            secrets.token_hex(8),
-            order.algorithm,
-            order.run.training_environment(),
-            order.run.evaluation_environment(),
-        )
+        environments = order.run.training_environment(), order.run.evaluation_environment()
         settings = FrontSettings(
             order.run.total_steps, seed=order.run.seed, expect_samplers=expect_samplers
         )
-        self._identity = identity
-        self._coordinator = Coordinator(identity, settings)
-        self._folder = self.enter_context(self._new_folder())
+        self._folder, run_id = self.enter_context(self._opened_folder())
+        self._header = self.enter_context(contextlib.closing(self._opened_header()))
+        self._identity = RunIdentity(run_id, order.algorithm, *environments)
+        self._coordinator = Coordinator(self._identity, settings, self._header)
 
     def train_in_process(self, local: LocalConfig) -> Outcome:
         from sampler.pool import PoolConfig
@@ -163,14 +166,11 @@ class _Launch(contextlib.ExitStack):
 
     def _resolve(self) -> tuple[type[Any], DataclassInstance]:
         """The algorithm's class and its settings; imports torch."""
+        from learner import training
         from learner.algorithms import registry
-        from learner.algorithms.base import OnPolicyAlgorithm
 
         algorithm = registry.resolve(self._order.algorithm)
-        if not issubclass(algorithm, OnPolicyAlgorithm):
-            raise InvalidFieldError(
-                "algorithm", f"{self._order.algorithm} is no subclass of OnPolicyAlgorithm"
-            )
+        training.check(algorithm, self._run)
         return algorithm, self._order.hyperparameters(algorithm)
 
     def _train(
@@ -188,6 +188,7 @@ class _Launch(contextlib.ExitStack):
         threads = min(MOST_THREADS, max(1, usable_cores() - busy))
         self._run = dataclasses.replace(self._run, threads=self._run.threads or threads)
         device = training.device_of(self._run.device)
+        resumed, initial = self._state()
         self._write_origin(local, hyperparameters)
         job = training.Job(
             config=self._run,
@@ -196,6 +197,9 @@ class _Launch(contextlib.ExitStack):
             device=device,
             folder=self._folder,
             graphs=places.graph_cache(),
+            header=self._header,
+            resumed=resumed,
+            initial=initial,
             failure=failure,
         )
         with Drain(lambda: _drain(front)) as drain:
@@ -221,8 +225,12 @@ class _Launch(contextlib.ExitStack):
         self.callback(writing.join)
 
     @contextlib.contextmanager
-    def _new_folder(self) -> Iterator[RunFolder]:
-        """The run's folder; it goes again where the run came to nothing before it had settings."""
+    def _opened_folder(self) -> Iterator[tuple[RunFolder, str]]:
+        """The run's folder and id; a new folder goes again where it came to nothing."""
+        if self._order.resume is not None:
+            folder = RunFolder(self._order.resume)
+            yield folder, folder.read_identity()
+            return
         folder = RunFolder.create(
             self._order.runs,
             environment=self._run.env,
@@ -230,11 +238,58 @@ class _Launch(contextlib.ExitStack):
             seed=self._run.seed,
             at=self._started,
         )
+        run_id = secrets.token_hex(8)
+        folder.write_identity(run_id)
         try:
-            yield folder
+            yield folder, run_id
         finally:
             if not folder.config.exists():
                 folder.discard(self._order.runs)
+
+    def _opened_header(self) -> MappedHeader:
+        """The counters of the run, with this process among those that served it.
+
+        Raises:
+            InvalidFieldError: The run to resume has nothing left to do.
+            WiseRLError: It is served by another process, or its header is damaged.
+        """
+        if self._order.resume is None:
+            return MappedHeader.create(self._folder.header)
+        header = MappedHeader.open(self._folder.header)
+        try:
+            self._check_unfinished(header.totals.environment_steps)
+        except BaseException:
+            header.close()
+            raise
+        return header
+
+    def _check_unfinished(self, steps: int) -> None:
+        total = self._run.total_steps
+        if steps >= total and self._folder.is_finished:
+            raise InvalidFieldError(
+                "total_steps",
+                f"{total} are done already ({self._folder.path} has {steps}); give more to go on",
+            )
+
+    def _state(self) -> tuple[Checkpoint | None, Mapping[str, Tensor] | None]:
+        """The checkpoint to go on from, or tensors of another run to begin with.
+
+        Raises:
+            WiseRLError: There is no sound checkpoint in the folder of the other run.
+        """
+        from learner.checkpoints import Checkpoints, NoCheckpointError
+
+        if self._order.resume is not None:
+            try:
+                return Checkpoints(self._folder.checkpoints).load(), None
+            except NoCheckpointError as error:
+                # Its first process ended before the first checkpoint: all there is are counters.
+                _log.warning("resumed_from_the_start", reason=str(error))
+                return None, None
+        if self._order.init_from is not None:
+            folder = RunFolder(self._order.init_from)
+            return None, Checkpoints(folder.checkpoints).load().tensors
+        return None, None
 
 
 def _drawn(outcome: Outcome) -> Outcome:

@@ -40,8 +40,8 @@ class Answers:
         spec: The environment as the first sampler found it; None until one registered.
         draining: Whether every call is answered UNAVAILABLE.
         milestones: Grows whenever something happens that training may be waiting for: a spec, a
-            sampler that comes or goes, a closed round, more updates that are due, the budget met, a
-            complete evaluation, a sampler that was told that the run is over, draining.
+            sampler that comes or goes, a closed round, a push into replay, a complete evaluation, a
+            sampler that was told that the run is over, draining.
         journal: What there is to say to people.
     """
 
@@ -163,17 +163,13 @@ class Answers:
         session = self._sessions.get(request.sampler_id)
         if since < session.registered_at:
             raise Refusal.superseded()
-        rolling, due, met = self._dealer.round, self._intake.updates_due(), self.budget_met
+        rolling, met = self._dealer.round, self.budget_met
         verdict = self._intake.push(
             now, session, request, since=since, newest_version=self.newest_version
         )
         if verdict is None:
             return None
-        if (
-            self._dealer.round is not rolling
-            or self._intake.updates_due() > due
-            or self.budget_met != met
-        ):
+        if self._dealer.round is not rolling or self._intake.replay is not None:
             self.milestones += 1
         if self.budget_met != met:
             self._everyone_changed = True

@@ -224,6 +224,11 @@ class Coordinator(Answers):
         """Sets the newest values of these metrics, for `WatchRun`."""
         self._metrics.update(metrics)
 
+    def stop_collecting(self) -> None:
+        """Ends the collecting, before the step budget is met or after it; pushes are ENDED."""
+        self._intake.stop()
+        self._everyone_changed = self._pushes_changed = True
+
     def finish(self, reason: str) -> None:
         """Ends the run: every sampler is told so, and what is still pushed is ENDED."""
         self._intake.abandon()

@@ -91,8 +91,9 @@ class Dealer:
         self.credits = Credits(fragments, rows=rows, version=version, grant_ids=self._grant_ids)
         self.deal(now)
 
-    def end_credits(self) -> None:
+    def stop_collecting(self) -> None:
         """Nothing more is to be collected; what is in flight is over."""
+        self.round = None
         self.credits = None
         for session in self.sessions:
             self.sessions.drop(session, _collecting(session))

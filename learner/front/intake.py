@@ -60,6 +60,7 @@ class Intake:
         self._store: OnPolicyStore | None = None
         self._stored_steps = 0
         self._closed: OnPolicyBatch | None = None
+        self._stopped = False
 
     @property
     def environment_steps(self) -> int:
@@ -74,7 +75,7 @@ class Intake:
     @property
     def is_over(self) -> bool:
         """Whether no push can count any more."""
-        return self.budget_met or self._dealer.finish_reason is not None
+        return self.budget_met or self._stopped or self._dealer.finish_reason is not None
 
     def prepare(self, policy: Signature, fragment_rows: int) -> None:
         """Fixes the columns of every push.
@@ -160,6 +161,14 @@ class Intake:
         """The round that is complete, once; None while there is none."""
         batch, self._closed = self._closed, None
         return batch
+
+    def stop(self) -> None:
+        """Ends the collecting before the budget is met; evaluations may follow."""
+        self._stopped = True
+        self.abandon()
+        if self.replay is not None:
+            self.replay.limiter.finish()
+        self._dealer.stop_collecting()
 
     def abandon(self) -> None:
         """Counts what a round that will never be complete had got."""
@@ -267,7 +276,7 @@ class Intake:
         steps = replay.insert(segment, admission.keys_of(batch.slots, session.index))
         self._count(now, session, batch, steps)
         if self.budget_met:
-            self._dealer.end_credits()
+            self._dealer.stop_collecting()
         return _ACCEPTED
 
     def _into_round(

@@ -1,0 +1,224 @@
+"""Training from replay: beside the samplers, or in rounds.
+
+Beside them, samplers push whenever they have something, and gradient steps are taken whenever the
+replay ratio asks for some; the limiter slows whichever side runs ahead. In rounds, each side waits
+for the other, and the same seed gives the same run.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from common.errors import InvalidFieldError
+from learner.experience.on_policy import Segment
+from learner.experience.replay import ReplayStore
+from learner.rate_limiter import LimiterSettings, RateLimiter
+from learner.statistics import finished
+from learner.totals import RingCursor
+from learner.training.rounds import train_in_rounds
+
+if TYPE_CHECKING:
+    from learner.algorithms.off_policy import OffPolicyAlgorithm
+    from learner.experience.on_policy import OnPolicyBatch
+    from learner.front.coordinator import Coordinator
+    from learner.training.run import Run
+
+PUBLISH_SECONDS = 0.1
+"""Between two policies: more often nobody would notice, and samplers would rather roll."""
+
+TURN = 8
+"""Gradient steps between two looks at the front: often enough for pushes that wait, and seldom
+enough to cost nothing."""
+
+RECORDS = 500
+"""Rows of metrics.csv that the step budget is divided into."""
+
+IN_FLIGHT_SHARE = 0.01
+"""Of the step budget: few enough steps that the policy is not old, for any number of samplers."""
+
+
+class ReplayTraining:
+    """The store of a run, its limiter and the gradient steps."""
+
+    def __init__(self, run: Run, algorithm: OffPolicyAlgorithm[Any]) -> None:
+        config = algorithm.config
+        totals = run.header.totals
+        on_disk = config.replay_storage == "disk"
+        self.run = run
+        self.algorithm = algorithm
+        self.in_flight = config.rows_in_flight or math.ceil(
+            run.config.total_steps * IN_FLIGHT_SHARE
+        )
+        self.store = ReplayStore(
+            algorithm.signature.columns,
+            algorithm.replay,
+            seed=run.config.seed,
+            folder=run.folder.replay if on_disk else None,
+            cursor=totals.ring if on_disk else RingCursor(),
+        )
+        window = config.replay_ratio * (config.replay_window or self.in_flight)
+        # What is in memory only is gone after a restart, and learning starts again when there is
+        # as much as at first; what is in files is still owed its gradient steps.
+        kept = on_disk and self.store.size > 0
+        self.limiter = RateLimiter(
+            LimiterSettings(config.replay_ratio, config.learning_starts, max(1.0, window)),
+            steps=totals.environment_steps if kept else 0,
+            updates=run.updates if kept else 0,
+            can_sample=lambda: self.store.size > 0,
+        )
+        self._sampling = self._updating = 0.0
+
+    def learn(self, updates: int) -> None:
+        """Takes so many gradient steps."""
+        algorithm, store = self.algorithm, self.store
+        size, progress = algorithm.config.batch_size, self.run.progress
+        beta = algorithm.beta(progress)
+        for _ in range(updates):
+            begun = time.perf_counter()
+            batch = store.sample(size, beta=beta)
+            sampled = time.perf_counter()
+            errors = algorithm.update(batch, progress)
+            if errors is not None:
+                store.update_priorities(batch, errors.cpu().numpy())
+            self._sampling += sampled - begun
+            self._updating += time.perf_counter() - sampled
+        self.run.updates += updates
+
+    def metrics(self) -> dict[str, float]:
+        """What the updates since the last call reported."""
+        return self.algorithm.metrics()
+
+    def timing(self) -> dict[str, float]:
+        """Seconds since the last call that drawing from replay and gradient steps took."""
+        found = {
+            "time/sample_seconds": self._sampling,
+            "time/update_seconds": self._updating,
+        }
+        self._sampling = self._updating = 0.0
+        return found
+
+
+def train_synchronously(run: Run, algorithm: OffPolicyAlgorithm[Any]) -> None:
+    """Rounds: each goes into the replay, then come the gradient steps that it calls for.
+
+    Raises:
+        DrainingError: The front drains.
+        CallbackError: An observer failed.
+    """
+    if algorithm.config.replay_storage == "disk":
+        raise InvalidFieldError(
+            "replay_storage",
+            "is disk, which keeps what is acknowledged; with sync a round is acknowledged before "
+            "it is in the replay: take memory, or leave sync out",
+        )
+    training = ReplayTraining(run, algorithm)
+
+    def learn(batch: OnPolicyBatch, _progress: float) -> dict[str, float]:
+        training.store.insert(_segment(batch), batch.keys)
+        training.limiter.inserted(batch.steps)
+        updates = training.limiter.owed()
+        training.learn(updates)
+        training.limiter.updated(updates)
+        found = training.metrics() | training.limiter.metrics()
+        return {**found, "replay/size": float(training.store.size)}
+
+    config = algorithm.config
+    train_in_rounds(run, learn, n_envs=config.n_envs, n_steps=config.segment_length)
+
+
+def train_asynchronously(run: Run, algorithm: OffPolicyAlgorithm[Any]) -> None:
+    """Samplers push and the learner learns, each as fast as the limiter lets it.
+
+    Raises:
+        DrainingError: The front drains.
+        CallbackError: An observer failed.
+    """
+    _Asynchronous(run, algorithm).train()
+
+
+def _segment(batch: OnPolicyBatch) -> Segment:
+    """A round as one push of all its fragments; its episodes are told of elsewhere."""
+    return Segment(
+        batch.columns, batch.final_rows, batch.final_slots, batch.final_columns, episodes=()
+    )
+
+
+class _Asynchronous(ReplayTraining):
+    def __init__(self, run: Run, algorithm: OffPolicyAlgorithm[Any]) -> None:
+        super().__init__(run, algorithm)
+        self._waited = 0.0
+        self._published_at = -math.inf
+        self._published_updates = run.updates
+        self._stride = max(1, run.config.total_steps // RECORDS)
+        self._next_record = run.steps + self._stride
+
+    def train(self) -> None:
+        run, rows = self.run, self.algorithm.config.segment_length
+        first = run.open(fragment_rows=rows)
+        with run.offering(first) as coordinator:
+            coordinator.open_replay(
+                run.front.now(),
+                self.store,
+                self.limiter,
+                fragments_in_flight=max(1, self.in_flight // rows),
+            )
+        run.observers.began(run.version)
+        while run.observers.stop_reason is None and (updates := self._due()) is not None:
+            self.learn(updates)
+            self._look(updates)
+        self._record()
+        with run.offering(run.publish()):
+            pass
+
+    def _due(self) -> int | None:
+        """Gradient steps to take now, 0 where there is only something to look at; None at the end.
+
+        Waits while samplers have not brought enough.
+        """
+        begun = time.perf_counter()
+        due = self.run.front.wait(self._found)
+        self._waited += time.perf_counter() - begun
+        return None if due < 0 else min(due, TURN)
+
+    def _found(self, coordinator: Coordinator) -> int | None:
+        if due := coordinator.updates_due():
+            return due
+        if coordinator.budget_met:
+            return -1
+        return 0 if coordinator.environment_steps >= self._next_record else None
+
+    def _look(self, updates: int) -> None:
+        """Tells the front of the gradient steps, and does what is due."""
+        run = self.run
+        with run.front.locked() as coordinator:
+            coordinator.updated(updates)
+            steps = coordinator.environment_steps
+        run.take(steps - run.steps)
+        now = time.perf_counter()
+        if now - self._published_at >= PUBLISH_SECONDS:
+            self._published_at = now
+            self._publish()
+        if steps >= self._next_record:
+            self._next_record = steps + self._stride
+            self._record()
+
+    def _publish(self) -> None:
+        """A new policy where there is one; the exploration of these steps in any case."""
+        run = self.run
+        if run.updates > self._published_updates:
+            self._published_updates = run.updates
+            with run.offering(run.publish()):
+                return
+        with run.front.locked() as coordinator:
+            coordinator.set_scalars(self.algorithm.scalars(run.steps))
+
+    def _record(self) -> None:
+        with self.run.front.locked() as coordinator:
+            ended = coordinator.take_ended()
+            found = coordinator.replay_metrics()
+        timing = {"time/wait_seconds": self._waited, **self.timing()}
+        self._waited = 0.0
+        episodes = [finished(episode, steps) for steps, episode in ended]
+        self.run.record(episodes, self.metrics() | found, timing)

@@ -1,0 +1,47 @@
+"""What may change when a run goes on, and what may not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from common.errors import InvalidFieldError, WiseRLError
+from learner import schema
+from learner.config import RunConfig
+from learner.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FIXED = ("env", "env_args", "seed")
+"""Settings that make a run what it is: with others it would be another run."""
+
+
+def algorithm_of(run: Path) -> str:
+    """The algorithm of a run.
+
+    Raises:
+        InvalidFieldError: The folder has no settings that can be read.
+        WiseRLError: They do not name an algorithm.
+    """
+    folder = RunFolder(run)
+    algorithm = schema.read(folder.config).algorithm
+    if not algorithm:
+        raise WiseRLError(f"{folder.config} names no algorithm; name the folder of a run")
+    return algorithm
+
+
+def check_same(run: Path, now: RunConfig) -> None:
+    """That settings are still those of this run.
+
+    Raises:
+        InvalidFieldError: One was changed that may not be.
+    """
+    before = schema.apply(RunConfig(), "run", [schema.read(RunFolder(run).config)])
+    for name in _FIXED:
+        was, wanted = getattr(before, name), getattr(now, name)
+        if was != wanted:
+            raise InvalidFieldError(
+                name,
+                f"{wanted!r} is not that of the run to resume, {was!r}; leave it out, or start a "
+                "new run with --init-from",
+            )
