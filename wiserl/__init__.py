@@ -4,6 +4,8 @@
     agent = wiserl.load(outcome.folder)
     action = agent.act(observation)
 
+To be told how a run goes, subclass `Observer` and pass an instance as one of `callbacks`.
+
 Importing this package imports neither torch nor an environment.
 """
 
@@ -11,14 +13,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from learner.observer import Observer, StopTraining
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from learner.observer import Observer
     from learner.outcome import Outcome
     from wiserl.agent import Agent
 
-__all__ = ["load", "train"]
+__all__ = ["Observer", "StopTraining", "load", "train"]
 
 
 def train(
@@ -27,7 +31,7 @@ def train(
     env: str,
     runs: Path | str = "runs",
     config: Path | str | None = None,
-    observer: Observer | None = None,
+    callbacks: Sequence[Observer] = (),
     **settings: Any,  # noqa: ANN401 - any setting
 ) -> Outcome:
     """Trains on this machine, as `wiserl train` does, and returns when it is over.
@@ -37,7 +41,7 @@ def train(
         env: A Gymnasium id, or `module:factory`.
         runs: The folder of all runs.
         config: A YAML file of settings.
-        observer: Is told how it goes; nothing is printed.
+        callbacks: Are told how it goes; nothing is printed. One may raise StopTraining.
         **settings: Any other setting of the run (`total_steps`), of the samplers (`samplers`,
             `workers`, `in_process`) or of the algorithm (`learning_rate`), by its name.
 
@@ -50,7 +54,7 @@ def train(
     from wiserl import api
 
     return api.train(
-        algorithm, env=env, runs=runs, config=config, observer=observer, given=settings
+        algorithm, env=env, runs=runs, config=config, callbacks=callbacks, given=settings
     )
 
 

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 from common.errors import WiseRLError
 from learner import schema
 from learner.config import RunConfig
-from learner.observer import Observer
+from learner.observer import Observers
 from learner.outcome import Status
 from wiserl import launch
 from wiserl.local import LocalConfig
 from wiserl.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from _typeshed import DataclassInstance
 
+    from learner.observer import Observer
     from learner.outcome import Outcome
 
 _ORIGIN = "wiserl.train"
@@ -32,7 +33,7 @@ def train(
     env: str,
     runs: Path | str,
     config: Path | str | None,
-    observer: Observer | None,
+    callbacks: Sequence[Observer],
     given: Mapping[str, Any],
 ) -> Outcome:
     """See `wiserl.train`. `WISERL_*` variables are for command lines and play no part.
@@ -65,6 +66,7 @@ def train(
         return settings.above(layer).applied(default, "hyperparameters")
 
     n_envs = rest.get("n_envs", settings.peek("hyperparameters", "n_envs"))
+    observer = Observers(callbacks)
     order = launch.Order(
         algorithm=algorithm,
         run=settings.applied(RunConfig(), "run"),
@@ -72,9 +74,12 @@ def train(
         n_envs=n_envs if isinstance(n_envs, int) else None,
         runs=Path(runs),
         command=sys.argv,
-        observer=observer or Observer(),
+        observer=observer,
     )
-    outcome = launch.train_locally(order, settings.applied(LocalConfig(), "local"))
+    try:
+        outcome = launch.train_locally(order, settings.applied(LocalConfig(), "local"))
+    finally:
+        observer.close()
     if outcome.status == Status.FAILED:
         raise WiseRLError(f"{outcome.error} (the record is in {outcome.folder})")
     return outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from common import logging
 from common.errors import InvalidFieldError, WiseRLError
 from learner import presets, references
+from learner.observer import Observers
 from learner.outcome import Status
-from wiserl import flags, resuming
+from wiserl import callbacks, flags, resuming
 from wiserl.launch import Order
 from wiserl.progress import make_progress
 
@@ -74,13 +76,18 @@ class CommandLine:
             allow_unknown=True,
         )
 
-    def order(self) -> Order:
-        """What to launch.
+    def order(self, seed: int | None = None) -> Order:
+        """What to launch, with observers of its own.
+
+        Args:
+            seed: In place of the one that the command line says.
 
         Raises:
             InvalidFieldError: No environment, or one that cannot be named.
         """
         run = self.sections["run"].to_config()
+        if seed is not None:
+            run = dataclasses.replace(run, seed=seed)
         house = self.sections["house"]
         if house.resume is not None:
             resuming.check_same(house.resume, run)
@@ -93,7 +100,12 @@ class CommandLine:
             resume=house.resume,
             init_from=house.init_from,
             command=self._command,
-            observer=make_progress(run.total_steps, quiet=house.quiet),
+            observer=Observers(
+                [
+                    *callbacks.make(house.callback),
+                    make_progress(run.total_steps, quiet=house.quiet),
+                ]
+            ),
         )
 
     def hyperparameters(self, algorithm: type[Any]) -> DataclassInstance:
@@ -172,6 +184,8 @@ def described(outcome: Outcome) -> list[str]:
     lines = [f"{steps} ({rate:,.0f} steps/s, evaluations included), policy {outcome.version}"]
     if outcome.final is not None:
         lines.append(f"final policy: {outcome.final.describe()}")
+    if outcome.stop_reason and outcome.status == Status.FINISHED:
+        lines.append(f"finished before the end of the step budget: {outcome.stop_reason}")
     if outcome.status == Status.STOPPED:
         lines.append("stopped before the end of the step budget; the state is in a checkpoint")
     return [*lines, f"run folder: {outcome.folder}"]

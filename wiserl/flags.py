@@ -72,6 +72,24 @@ class HouseFlags:
     quiet: bool = False
     """Show no progress."""
 
+    callback: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="MODULE:CLASS")
+    ] = ()
+    """An Observer of your own that is told how the run goes; repeat the flag for several."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainFlags:
+    """Over which seeds to train here, and what to say at the end."""
+
+    seeds: str = ""
+    """Train once for each of these seeds, one after the other, such as 0-4 or 0,3,7; then show the
+    mean, the interquartile mean and its 95 % interval over them. Replaces --seed."""
+
+    json: bool = False
+    """Print one JSON document when it is over, and nothing else, on stdout; progress goes to
+    stderr."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ServeFlags:
@@ -127,7 +145,9 @@ def defaults(layers: Settings, *, local: bool) -> dict[str, Any]:
     Raises:
         InvalidFieldError: An unknown setting in a layer, or a value that cannot be.
     """
-    around: dict[str, Any] = {"local": LocalConfig()} if local else {"serve": ServeFlags()}
+    around: dict[str, Any] = (
+        {"local": LocalConfig(), "train": TrainFlags()} if local else {"serve": ServeFlags()}
+    )
     found = {"run": RunFlags(), **around, "house": HouseFlags()}
     return {section: layers.applied(instance, section) for section, instance in found.items()}
 

@@ -9,6 +9,8 @@ from typing import IO, TYPE_CHECKING
 from learner.observer import Observer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from learner.metrics import Evaluation
 
 LINE_SECONDS = 10.0
@@ -30,7 +32,7 @@ class PlainProgress(Observer):
         self._stream = stream
         self._last = time.monotonic()
 
-    def trained(self, environment_steps: int, version: int, metrics: dict[str, float]) -> None:
+    def trained(self, environment_steps: int, version: int, metrics: Mapping[str, float]) -> None:
         """Writes a line where it is time for one."""
         now = time.monotonic()
         if now - self._last >= LINE_SECONDS:
@@ -75,7 +77,7 @@ class LiveProgress(Observer):
         del version
         self._progress.update(self._task, description="first round")
 
-    def trained(self, environment_steps: int, version: int, metrics: dict[str, float]) -> None:
+    def trained(self, environment_steps: int, version: int, metrics: Mapping[str, float]) -> None:
         """Moves the bar."""
         described = " | ".join(_described(environment_steps, self._total, version, metrics))
         self._progress.update(self._task, completed=environment_steps, description=described)
@@ -104,7 +106,7 @@ def make_progress(total_steps: int, *, quiet: bool, stream: IO[str] | None = Non
     return (LiveProgress if stream.isatty() else PlainProgress)(total_steps, stream)
 
 
-def _described(steps: int, total: int, version: int, metrics: dict[str, float]) -> list[str]:
+def _described(steps: int, total: int, version: int, metrics: Mapping[str, float]) -> list[str]:
     parts = [f"{steps:,}/{total:,} steps"]
     rate = metrics.get("time/fps")
     if rate:

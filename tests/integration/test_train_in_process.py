@@ -165,7 +165,7 @@ def test_an_observer_is_told_everything_in_order(tmp_path):
 
     recorder = Recorder()
     settings = SMALL | {"total_steps": 300, "eval_points": 1}
-    wiserl.train("ppo", runs=tmp_path, observer=recorder, **settings)
+    wiserl.train("ppo", runs=tmp_path, callbacks=[recorder], **settings)
     assert recorder.calls[0] == ("began", 1)
     trained = [call for call in recorder.calls if call[0] == "trained"]
     assert [call[2] for call in trained] == [2, 3]
