@@ -184,8 +184,11 @@ class _Launch(contextlib.ExitStack):
     ) -> Outcome:
         from learner import training
 
-        busy = local.samplers * local.workers if local else 0
-        threads = min(MOST_THREADS, max(1, usable_cores() - busy))
+        # Samplers that come from elsewhere may run on this machine, too, and torch with more
+        # threads than free cores is many times slower than with one.
+        cores = usable_cores()
+        free = cores - local.samplers * local.workers if local else cores // 2
+        threads = min(MOST_THREADS, max(1, free))
         self._run = dataclasses.replace(self._run, threads=self._run.threads or threads)
         device = training.device_of(self._run.device)
         resumed, initial = self._state()
