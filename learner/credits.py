@@ -91,18 +91,25 @@ class Credits:
 def proportional(total: int, weights: Sequence[int]) -> list[int]:
     """Whole shares of a total in proportion to weights, each at least 1.
 
-    Each gets 1 and its part of the rest, rounded down; what is left then goes to the largest
-    remainders, to the first ones of equal ones.
+    Who would have less than 1 gets 1, and the others share the rest: rounded down, and what is left
+    goes to the largest remainders, to the first ones of equal ones.
 
     Args:
         total: Met exactly where it is at least the number of weights; else each share is 1.
         weights: At least 1 each.
     """
-    rest = max(0, total - len(weights))
-    whole = sum(weights)
-    shares = [1 + rest * weight // whole for weight in weights]
-    left = max(total, len(weights)) - sum(shares)
-    by_remainder = sorted(range(len(weights)), key=lambda i: -(rest * weights[i] % whole))
-    for i in by_remainder[:left]:
+    shares = [1] * len(weights)
+    others, rest = list(range(len(weights))), max(total, len(weights))
+    while True:
+        whole = sum(weights[i] for i in others)
+        larger = [i for i in others if rest * weights[i] >= whole]
+        if len(larger) == len(others):
+            break
+        rest -= len(others) - len(larger)
+        others = larger
+    for i in others:
+        shares[i] = rest * weights[i] // whole
+    left = rest - sum(shares[i] for i in others)
+    for i in sorted(others, key=lambda i: -(rest * weights[i] % whole))[:left]:
         shares[i] += 1
     return shares

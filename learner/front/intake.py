@@ -134,6 +134,12 @@ class Intake:
                 f"{store.settings.block_rows}, but fragments have {self.fragment_rows} rows; a "
                 "block holds one fragment",
             )
+        if self.is_over:
+            limiter.finish()
+        else:
+            self._dealer.open_credits(
+                now, version, fragments=fragments_in_flight, rows=self.fragment_rows
+            )
         self.replay = ReplayIntake(
             store,
             limiter,
@@ -141,12 +147,6 @@ class Intake:
             total_steps=self._total_steps,
             ledger=self.ledger,
             curve=self.curve,
-        )
-        if self.is_over:
-            limiter.finish()
-            return
-        self._dealer.open_credits(
-            now, version, fragments=fragments_in_flight, rows=self.fragment_rows
         )
 
     def updates_due(self) -> int:

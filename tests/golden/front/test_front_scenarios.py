@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from front_support import (
+    COLUMNS,
     OBSERVATION,
     Part,
     make_batch,
@@ -24,8 +25,12 @@ from front_support import (
     report_request,
 )
 
+from common.errors import InvalidFieldError
+from learner.experience.replay import ReplaySettings, ReplayStore
+from learner.exploration import Ladder
 from learner.front.refusals import Refusal
 from learner.front.settings import Limits
+from learner.rate_limiter import LimiterSettings, RateLimiter
 from learner.totals import MemoryHeader, Totals
 from protos.wiserl.v1 import grant_pb2, learner_pb2
 
@@ -44,6 +49,7 @@ class Sampler:
     scalars: int = 0
     revision: int = 0
     rolled: int = 0
+    sent: tuple[float, learner_pb2.PushTrajectoriesRequest] | None = None
     rows: dict[int, int] = dataclasses.field(default_factory=dict)
 
 
@@ -63,18 +69,35 @@ class Scenario:
             return getattr(self, words[0])(*flags, **options) or "ok"
         except Refusal as refusal:
             return f"{refusal.code.name} {refusal.reason}: {refusal}"
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, InvalidFieldError) as error:
             return f"{type(error).__name__}: {error}"
 
     def run(self, steps="1000", rows="2", lease="6000", expect=None, restarts="0"):
         self.rows = int(rows)
-        self.coordinator = make_coordinator(
-            total_steps=int(steps),
-            rows=self.rows,
-            header=MemoryHeader(Totals(restarts=int(restarts))),
-            expect_samplers=expect and int(expect),
-            limits=Limits(lease_milliseconds=int(lease)),
+        self.settings = {
+            "total_steps": int(steps),
+            "rows": self.rows,
+            "expect_samplers": expect and int(expect),
+            "limits": Limits(lease_milliseconds=int(lease)),
+        }
+        self.header = MemoryHeader(Totals(restarts=int(restarts)))
+        self.coordinator = make_coordinator(**self.settings, header=self.header)
+
+    def restart(self):
+        """Another process serves the run; it has nothing but the header."""
+        self.header = MemoryHeader(
+            dataclasses.replace(self.header.totals, restarts=self.header.totals.restarts + 1)
         )
+        self.coordinator = make_coordinator(**self.settings, header=self.header)
+
+    def totals(self):
+        totals = self.header.totals
+        lines = [f"{totals.environment_steps} steps, {totals.rows} rows"]
+        lines += [
+            f"{name}: sequence {sampler.sequence}, {sampler.rows} rows"
+            for name, sampler in totals.samplers.items()
+        ]
+        return "\n".join(lines)
 
     def clock(self, now):
         self.now = float(now)
@@ -90,6 +113,8 @@ class Scenario:
         if response is None:
             return "waits"
         sampler.base = response.incarnation_base
+        if name in self.samplers:
+            sampler.sent = self.samplers[name].sent
         self.samplers[name] = sampler
         return (
             f"index {response.index}, incarnations from {response.incarnation_base}, "
@@ -118,13 +143,51 @@ class Scenario:
         return "\n".join([_news(response), *map(_grant, response.grants)])
 
     def publish(self, version, model=None, **scalars):
-        values = {key: float(value) for key, value in scalars.items()} or None
+        values = _values(scalars) or None
         self.coordinator.publish(publication(int(version), model and model.encode()), values)
+
+    def scalars(self, **scalars):
+        self.coordinator.set_scalars(_values(scalars))
+
+    def replay(self, *flags, ratio="1", starts="0", window="2", flight="4", updates="0", **ring):
+        """Opens a replay; with `kept` it is the ring of the process before."""
+        if "kept" not in flags:
+            rows = int(ring.get("rows", self.rows))
+            capacity = int(ring.get("places", "16")) * rows
+            settings = ReplaySettings(capacity=capacity, block_rows=rows, gamma=0.99)
+            self.store = ReplayStore(COLUMNS, settings, seed=1)
+        store = self.store
+        self.limiter = RateLimiter(
+            LimiterSettings(float(ratio), int(starts), float(window)),
+            steps=store.inserted,
+            updates=int(updates),
+            can_sample=lambda: store.size > 0,
+        )
+        self.coordinator.open_replay(self.now, store, self.limiter, fragments_in_flight=int(flight))
+
+    def due(self):
+        room = "room" if self.limiter.may_insert() else "no room"
+        return f"{self.coordinator.updates_due()} due, {self.limiter.owed()} owed, {room}"
+
+    def updated(self, count):
+        self.coordinator.updated(int(count))
+
+    def ended(self):
+        ended = self.coordinator.take_ended()
+        lines = [
+            f"{episode.slot}@{episode.end_row} after {steps} steps" for steps, episode in ended
+        ]
+        return "\n".join(lines) or "none"
+
+    def metrics(self):
+        return "\n".join(
+            f"{name}: {value:g}" for name, value in self.coordinator.replay_metrics().items()
+        )
 
     def round(self, envs, steps="2"):
         self.coordinator.open_round(self.now, n_envs=int(envs), n_steps=int(steps))
 
-    def push(self, name, *, grant, seq, slots="0", version="1", rows=None, ends="", invalid=""):
+    def push(self, name, *, seq, grant="0", slots="0", version="1", rows=None, ends="", invalid=""):
         sampler = self.samplers.setdefault(name, Sampler(f"sampler-{name}"))
         count = int(rows or self.rows)
         parts = []
@@ -134,9 +197,23 @@ class Scenario:
             parts.append(Part(slot, first, sampler.base, _ints(ends), _ints(invalid)))
         batch = make_batch(int(version), parts, count)
         request = push_request(sampler.sampler_id, int(seq), int(grant), batch)
-        response = pushed(self.coordinator, self.now, request)
+        sampler.sent = self.now, request
+        return self.look(name)
+
+    def look(self, name):
+        """A push that is held looks again; all others get their answer at once."""
+        since, request = self.samplers[name].sent
+        response = self.coordinator.push(self.now, request, since=since)
+        if response is None:
+            return "held"
         verdict = learner_pb2.Verdict.Name(response.verdict).removeprefix("VERDICT_")
         return f"{verdict}, newest version {response.newest_version}"
+
+    def resend(self, name):
+        """A new attempt of the same push."""
+        sampler = self.samplers[name]
+        sampler.sent = self.now, sampler.sent[1]
+        return self.look(name)
 
     def again(self, name, seq):
         """The same sequence once more, whatever is in it."""
@@ -211,6 +288,18 @@ class Scenario:
         return "\n".join(lines)
 
 
+def _values(scalars):
+    """Numbers, lists such as `1,2`, and ladders such as `0.4^7`."""
+    return {
+        key: Ladder(*map(float, value.split("^")))
+        if "^" in value
+        else [float(number) for number in value.split(",")]
+        if "," in value
+        else float(value)
+        for key, value in scalars.items()
+    }
+
+
 def _ints(text):
     return tuple(int(word) for word in text.split(",") if word)
 
@@ -218,18 +307,29 @@ def _ints(text):
 def _news(response):
     model = "model" if response.HasField("model") else "no model"
     golden = ", golden" if response.HasField("golden") else ""
-    scalars = "".join(f", {scalar.key}={scalar.values[0]:g}" for scalar in response.scalars)
+    scalars = "".join(
+        f", {scalar.key}={','.join(f'{value:.3g}' for value in scalar.values)}"
+        for scalar in response.scalars
+    )
     return f"version {response.version}, {model}{golden}{scalars}"
+
+
+def _collect(work: grant_pb2.CollectGrant):
+    if work.HasField("window"):
+        return (
+            f"collect with {work.window.fragments} of {work.rows} rows in flight, "
+            f"version {work.version} or newer"
+        )
+    return (
+        f"collect {work.finite.fragments} of {work.rows} rows on {work.finite.slots} slots "
+        f"with version {work.version}"
+    )
 
 
 def _grant(grant: grant_pb2.Grant):
     match grant.WhichOneof("kind"):
         case "collect":
-            work = grant.collect
-            text = (
-                f"collect {work.finite.fragments} of {work.rows} rows on {work.finite.slots} slots "
-                f"with version {work.version}"
-            )
+            text = _collect(grant.collect)
         case "evaluate":
             work = grant.evaluate
             seeds = ",".join(map(str, work.seeds))
