@@ -1,6 +1,6 @@
 """The arrays of a replay ring as memory-mapped files, which outlive a killed process.
 
-Every array is a `.npy` file of its own, which `numpy.load(path, mmap_mode="r")` reads. Of each place
+Every array is a `.npy` file, which `numpy.load(path, mmap_mode="r")` reads. Of each place
 `seals.npy` tells which block was written there whole (its number plus one) and a CRC-32 over the
 number and all that belongs to the block. It has no say in which blocks are there: that is
 `Totals.ring`, and the order of stores keeps it true at every instant:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _SEALS = "seals"
 _SUFFIX = ".npy"
+_UNFINISHED = ".part"
 _LONGEST_NAME = 200
 """Of the 255 bytes that file systems allow."""
 
@@ -64,7 +65,7 @@ class RingFiles:
         self._places = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for unfinished in folder.glob(f".*{_SUFFIX}"):  # of a process that was killed
+            for unfinished in folder.glob(f"*{_UNFINISHED}"):  # of a process that was killed
                 unfinished.unlink()
         except OSError as error:
             raise RingFilesError(
@@ -126,7 +127,7 @@ class RingFiles:
 
     def _create(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Makes a file of zeros, whole or not at all."""
-        beside = path.with_name(f".{path.name}")
+        beside = path.with_name(f"{path.name}{_UNFINISHED}")
         try:
             np.lib.format.open_memmap(beside, "w+", dtype, shape)
             with beside.open("r+b") as file:
