@@ -67,8 +67,7 @@ class ReplayIntake:
         if self._store.is_persistent:
             self._make_room(len(keys))
         self.limiter.inserted(self._store.insert(kept, keys))
-        if self._store.is_persistent:
-            totals.ring = self._store.cursor
+        totals.ring = self._store.cursor
         steps = int(np.count_nonzero(kept.columns[VALID]))
         if kept is not segment:
             beyond = int(np.count_nonzero(segment.columns[VALID])) - steps

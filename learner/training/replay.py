@@ -58,6 +58,9 @@ class ReplayTraining:
             folder=run.folder.replay if on_disk else None,
             cursor=totals.ring if on_disk else RingCursor(),
         )
+        if not on_disk:
+            run.count_lost(totals.ring.resident * config.segment_length)
+            totals.ring = RingCursor()
         window = config.replay_ratio * (config.replay_window or self.in_flight)
         # What is in memory only is gone after a restart, and learning starts again when there is
         # as much as at first; what is in files is still owed its gradient steps.
@@ -117,6 +120,7 @@ def train_synchronously(run: Run, algorithm: OffPolicyAlgorithm[Any]) -> None:
 
     def learn(batch: OnPolicyBatch, _progress: float) -> dict[str, float]:
         training.store.insert(_segment(batch), batch.keys)
+        run.header.totals.ring = training.store.cursor
         training.limiter.inserted(batch.steps)
         updates = training.limiter.owed()
         training.learn(updates)

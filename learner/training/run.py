@@ -14,6 +14,7 @@ from learner.checkpoints import Checkpoints
 from learner.evaluation_plan import EvaluationPlan
 from learner.exploration import Ladder
 from learner.front.interface import DrainingError
+from learner.ledger import LossReason
 from learner.metrics import Metrics
 from learner.observer import CallbackError, Observer, Observers
 from learner.outcome import Outcome, Status
@@ -142,6 +143,13 @@ class Run:
         with self.front.locked() as coordinator:
             coordinator.open_run(self._built[0].signature, fragment_rows=fragment_rows)
         return publication
+
+    def count_lost(self, rows: int) -> None:
+        """Puts rows into the ledger that an earlier process of the run took to its grave."""
+        if rows:
+            with self.front.locked() as coordinator:
+                coordinator.ledger.add(LossReason.LOST_IN_RESTART, rows=rows)
+            self.header.commit()
 
     def publish(self) -> Publication:
         """The parameters as they are now as a version that nobody ever saw before.
