@@ -8,6 +8,7 @@ import grpc
 import numpy as np
 import pytest
 from front_malformed import MALFORMED
+from front_server import SECONDS, call, reached, refused
 from front_support import (
     COLUMNS,
     RUN,
@@ -25,7 +26,7 @@ from front_support import (
 )
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from common import signature, spaces, specs, statuses
+from common import signature, spaces, specs
 from common.channel import open_channel
 from common.errors import Reason
 from common.statuses import Code
@@ -33,46 +34,12 @@ from learner.experience.columns import fragment_bytes
 from learner.front import server as front_server
 from learner.front.server import SERVICE_NAME, AddressError, FrontServer
 from learner.front.settings import Limits
-from protos.wiserl.v1 import learner_pb2, learner_pb2_grpc
+from protos.wiserl.v1 import learner_pb2
 
 A, B = "sampler-a", "sampler-b"
-SECONDS = 20
 QUICK = Limits(wait_milliseconds=100, lease_milliseconds=300)
 
 GetRun = learner_pb2.GetRunRequest()
-
-
-@pytest.fixture
-def serve():
-    """Starts servers; stops them at the end."""
-    started = []
-
-    def start(**settings):
-        server = FrontServer(make_coordinator(**settings))
-        server.start()
-        started.append(server)
-        return server
-
-    yield start
-    for server in started:
-        server.stop()
-
-
-def call(server, talk, **options):
-    """Runs `talk(stub)` on a loop and a channel of its own."""
-
-    async def run():
-        async with open_channel(server.address, **options) as channel:
-            return await asyncio.wait_for(talk(learner_pb2_grpc.LearnerServiceStub(channel)), 60)
-
-    return asyncio.run(run())
-
-
-async def refused(awaitable):
-    """The status of a call that must fail."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await awaitable
-    return statuses.read(caught.value)
 
 
 def open_round(server, n_envs=2):
@@ -334,12 +301,6 @@ def test_a_second_pull_ends_the_first(serve):
 
     status = call(server, talk)
     assert (status.code, status.reason) == (Code.CANCELLED, Reason.SUPERSEDED)
-
-
-async def reached(server, name, count=1):
-    """Returns when a call waits in the server under this name; polls, since nothing tells of it."""
-    while len(server._shared._waiters.get(name, ())) < count:  # noqa: ASYNC110
-        await asyncio.sleep(0.001)
 
 
 def test_a_waiting_pull_is_answered_by_a_publication(serve):
