@@ -97,9 +97,10 @@ class RingFiles:
         return self._open(path, shape, dtype)
 
     def seal(self, place: int, number: int, parts: Iterable[NDArray[Any]]) -> None:
-        """See `Arrays`.
+        """See `Arrays`; the parts are contiguous.
 
         Raises:
+            BufferError: One of them is not.
             RingFilesError: No room for the seals, when the first block is sealed.
         """
         if self._seals is None:
@@ -167,5 +168,5 @@ class RingFiles:
 def _checksum(number: int, parts: Iterable[NDArray[Any]]) -> int:
     checksum = zlib.crc32(number.to_bytes(8, "little"))
     for part in parts:
-        checksum = zlib.crc32(np.ascontiguousarray(part).data, checksum)
+        checksum = zlib.crc32(part, checksum)  # type: ignore[arg-type]  # it is a buffer
     return checksum

@@ -128,6 +128,17 @@ def test_what_was_never_sealed_is_not_whole(tmp_path):
     assert not ring.is_whole(1, 1, [array[1]])
 
 
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int64, np.float16, np.float64])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0, 3)])
+def test_parts_of_any_kind_are_sealed(tmp_path, dtype, shape):
+    ring = RingFiles(tmp_path)
+    array = ring.column("a", (2, *shape), np.dtype(dtype))
+    ring.seal(1, 1, [array[1]])
+    assert ring.is_whole(1, 1, [array[1]])
+    array[1] = 1
+    assert ring.is_whole(1, 1, [array[1]]) == (array.size == 0)
+
+
 def test_any_name_is_a_file_of_its_own(tmp_path):
     ring = RingFiles(tmp_path / "replay")
     names = ["a", "A", "a/b", "../a", ".a", "a%2Fb", "\u00e9" * 60, "x" * 300, "x" * 301, "a b"]
