@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,12 +70,33 @@ class BlockRing:
         self.keys = arrays.column("keys", (places, _KEY_FIELDS), np.dtype(np.int64))
         self.has_final = arrays.column("has-final", (places, rows), np.dtype(np.bool_))
         self.finals: Columns = {}
+        self._whole = [_whole_entries(self.columns[spec.key], spec) for spec in specs]
+        self._flat = {
+            spec.key: _flat(self.columns[spec.key])
+            for spec in specs
+            if spec.extent != Extent.INITIAL
+        }
         if arrays.is_persistent and self.has_final.any():
             self._allocate_finals()
 
     def place(self, number: int) -> int:
         """Where the block of a number lies."""
         return number % self.places
+
+    def runs(self, first: int, count: int, longest: int | None = None) -> Iterator[slice]:
+        """The places of `count` blocks from number `first` on, as slices.
+
+        Args:
+            first: The number of the oldest.
+            count: How many; at most `places`.
+            longest: Places of a slice at most.
+        """
+        end = first + count
+        while first < end:
+            start = first % self.places
+            length = min(end - first, self.places - start, longest or self.places)
+            yield slice(start, start + length)
+            first += length
 
     def write(
         self, first: int, segment: Segment, keys: Sequence[FragmentKey], skip: int = 0
@@ -89,15 +111,21 @@ class BlockRing:
         """
         if segment.final_rows.size and not self.finals:
             self._allocate_finals()
-        for places, blocks in self._runs(first, skip, len(keys)):
-            for spec in self._specs:
-                source = segment.columns[spec.key]
+        numbers = np.fromiter(itertools.chain.from_iterable(keys), np.int64).reshape(
+            -1, _KEY_FIELDS
+        )
+        done = skip
+        for places in self.runs(first, len(keys) - skip):
+            blocks = slice(done, done + places.stop - places.start)
+            for spec, whole in zip(self._specs, self._whole, strict=True):
+                source = _whole_entries(segment.columns[spec.key], spec)
                 if spec.extent == Extent.INITIAL:
-                    self.columns[spec.key][places] = source[blocks]
+                    whole[places] = source[blocks]
                 else:
-                    self.columns[spec.key][places] = source[:, blocks].swapaxes(0, 1)
-            self.keys[places] = keys[blocks]
+                    whole[places] = source[:, blocks].swapaxes(0, 1)
+            self.keys[places] = numbers[blocks]
             self.has_final[places] = False
+            done = blocks.stop
         self._write_finals(first - skip, segment, skip)
         if self._arrays.is_persistent:
             for number in range(first, first + len(keys) - skip):
@@ -125,24 +153,12 @@ class BlockRing:
         return Dump(keys, columns)
 
     def take(self, key: ColumnKey, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """`[M, ...]` of a column that has as many entries as rows."""
-        return _flat(self.columns[key]).take(rows, axis=0)
-
-    def take_entries(self, key: ColumnKey, entries: NDArray[np.int64]) -> NDArray[Any]:
-        """`[M, ...]` of a column that has one entry more than rows."""
-        return _flat(self.columns[key]).take(entries, axis=0)
+        """`[M, ...]`: rows of a column with as many entries, or entries of one with one more."""
+        return self._flat[key].take(rows, axis=0)
 
     def take_finals(self, key: ColumnKey, rows: NDArray[np.int64]) -> NDArray[Any]:
         """`[M, ...]` of the final observations of steps that have one."""
         return _flat(self.finals[key]).take(rows, axis=0)
-
-    def _runs(self, first: int, skip: int, count: int) -> Iterator[tuple[slice, slice]]:
-        """Slices of places, and of the fragments for them: one, or two at the ring's seam."""
-        start, done = self.place(first), skip
-        while done < count:
-            length = min(count - done, self.places - start)
-            yield slice(start, start + length), slice(done, done + length)
-            start, done = 0, done + length
 
     def _write_finals(self, base: int, segment: Segment, skip: int) -> None:
         """Copies final observations; fragment i of the segment is block `base + i`."""
@@ -180,13 +196,16 @@ def _leading(extent: Extent, places: int, rows: int) -> tuple[int, ...]:
     }[extent]
 
 
+def _whole_entries(array: NDArray[Any], spec: ColumnSpec) -> NDArray[Any]:
+    """A view in which an entry is one element: NumPy copies these several times as fast."""
+    size = math.prod(spec.shape)
+    array = np.ascontiguousarray(array, spec.dtype.newbyteorder("="))
+    if size <= 1:
+        return array
+    leading = array.shape[: array.ndim - len(spec.shape)]
+    return array.reshape(*leading, size).view(f"V{size * array.itemsize}")[..., 0]
+
+
 def _flat(array: NDArray[Any]) -> NDArray[Any]:
     """A view whose first axis counts rows or entries of all places."""
     return array.reshape(-1, *array.shape[2:])
-
-
-def spans(numbers: Sequence[int], places: int, longest: int) -> Iterator[list[int]]:
-    """Block numbers in batches of at most `longest`, none of them across the ring's seam."""
-    for _, turn in itertools.groupby(numbers, lambda number: number // places):
-        batch = list(turn)
-        yield from (batch[i : i + longest] for i in range(0, len(batch), longest))

@@ -10,7 +10,7 @@ import numpy as np
 
 from common.signature import ColumnSpec, Extent, Role
 from learner.experience.arrays import MemoryArrays
-from learner.experience.block_ring import BlockRing, spans
+from learner.experience.block_ring import BlockRing
 from learner.experience.on_policy import VALID
 from learner.experience.priorities import Priorities
 from learner.experience.step_index import StepIndex
@@ -206,12 +206,11 @@ class ReplayStore:
             self.make_room(blocks - skipped)
             first = self._written + skipped
             self._ring.write(first, segment, keys, skipped)
-            passed_over = int(np.count_nonzero(segment.columns[VALID][:, :skipped]))
-            numbers = range(first, first + blocks - skipped)
             found = [
-                self._reader.read(self._ring, self._places(batch))
-                for batch in spans(numbers, self.settings.places, blocks)
+                self._reader.read(self._ring, places)
+                for places in self._ring.runs(first, blocks - skipped)
             ]
+            passed_over = int(np.count_nonzero(segment.columns[VALID][:, :skipped]))
             with self._books:
                 self._written += skipped
                 self.inserted += passed_over
@@ -277,11 +276,11 @@ class ReplayStore:
     def _restore(self, cursor: RingCursor) -> None:
         """Takes the blocks that an older process left into the index, damaged ones excepted."""
         self._written -= cursor.resident
-        numbers = range(self._written, cursor.written)
-        for batch in spans(numbers, self.settings.places, _BLOCKS_AT_ONCE):
-            whole = np.array([self._ring.is_whole(number) for number in batch], np.bool_)
+        for places in self._ring.runs(self._written, cursor.resident, _BLOCKS_AT_ONCE):
+            numbers = range(self._written, self._written + places.stop - places.start)
+            whole = np.array([self._ring.is_whole(number) for number in numbers], np.bool_)
             self.damaged += int(np.count_nonzero(~whole))
-            counts, steps = self._reader.read(self._ring, self._places(batch), whole)
+            counts, steps = self._reader.read(self._ring, places, whole)
             kept = None if self._kept is None else self._kept[self._rows(steps.entries)]
             begin = self._index.end
             self._publish(counts, steps)
@@ -289,11 +288,6 @@ class ReplayStore:
                 sound = np.flatnonzero(np.isfinite(kept) & (kept >= 0.0))
                 positions = (begin + sound) % self._index.capacity
                 self._priorities.change(positions, kept[sound])
-
-    def _places(self, numbers: Sequence[int]) -> slice:
-        """Of blocks that lie side by side."""
-        start = self._ring.place(numbers[0])
-        return slice(start, start + len(numbers))
 
     def _publish(self, counts: NDArray[np.int64], steps: Steps) -> int:
         """Enters written blocks into the books; returns how many steps they have."""
@@ -315,8 +309,7 @@ class ReplayStore:
         if blocks <= 0:
             return
         oldest = self._written - self._resident
-        places = np.arange(oldest, oldest + blocks) % self.settings.places
-        steps = int(self._steps[places].sum())
+        steps = int(sum(self._steps[run].sum() for run in self._ring.runs(oldest, blocks)))
         freed = self._index.drop(steps)
         if self._priorities is not None:
             self._priorities.leave(freed)
@@ -342,8 +335,8 @@ class ReplayStore:
         last = -1 - following[final]
         following[final] = last + last // self.settings.block_rows + 1
         for key in self._there:
-            columns[key] = self._ring.take_entries(key, entries)
-            after[key] = self._ring.take_entries(key, following)
+            columns[key] = self._ring.take(key, entries)
+            after[key] = self._ring.take(key, following)
             if final.size and key in self._ring.finals:
                 after[key][final] = self._ring.take_finals(key, last)
         return Transitions(positions, numbers, columns, after, returns, discounts, weights)

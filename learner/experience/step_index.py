@@ -45,18 +45,17 @@ class StepIndex:
         Returns:
             The positions that they took: one slice, or two at the ring's seam.
         """
-        records = np.empty(len(steps.entries), _RECORD)
-        records["entry"] = steps.entries
-        records["next"] = steps.following
-        records["returns"] = steps.returns
-        records["discount"] = steps.discounts
-        taken = self._positions(self.end, len(records))
+        taken = self._positions(self.end, len(steps.entries))
         done = 0
         for positions in taken:
-            length = positions.stop - positions.start
-            self._records[positions] = records[done : done + length]
-            done += length
-        self.end += len(records)
+            records = self._records[positions]
+            part = slice(done, done + len(records))
+            records["entry"] = steps.entries[part]
+            records["next"] = steps.following[part]
+            records["returns"] = steps.returns[part]
+            records["discount"] = steps.discounts[part]
+            done = part.stop
+        self.end += done
         return taken
 
     def drop(self, count: int) -> list[slice]:

@@ -75,7 +75,7 @@ class StepReader:
         if whole is not None:
             valid = valid & whole[:, None]
         rewards = ring.columns[self._reward][places]
-        lengths, returns, discounts = windows(
+        found = windows(
             np.sign(rewards) if self._clip_rewards else rewards,
             ring.columns[self._terminated][places],
             ring.columns[self._truncated][places],
@@ -83,16 +83,23 @@ class StepReader:
             gamma=self._gamma,
             n_step=self._n_step,
         )
-        block, t = np.nonzero(valid)
-        place, length = block + places.start, lengths[block, t]
-        entries = place * (ring.rows + 1) + t
-        last = t + length - 1
-        following = entries + length
+        rows = found.begin + places.start * ring.rows
+        entries = rows + rows // ring.rows
+        following = entries + found.lengths
         if ring.finals:
-            rows = place * ring.rows + last
-            following = np.where(ring.has_final[place, last], -1 - rows, following)
-        steps = Steps(entries, following, returns[block, t], discounts[block, t])
-        return valid.sum(axis=1), steps
+            last = rows + found.lengths - 1
+            following = np.where(ring.has_final.reshape(-1).take(last), -1 - last, following)
+        return _per_block(valid, len(rows)), Steps(
+            entries, following, found.returns, found.discounts
+        )
+
+
+def _per_block(valid: NDArray[np.bool_], total: int) -> NDArray[np.int64]:
+    """[B], the valid rows of each block."""
+    if total == valid.size:
+        return np.full(len(valid), valid.shape[1])
+    counts: NDArray[np.int64] = np.add.reduce(valid, axis=1, dtype=np.int64)
+    return counts
 
 
 def _only(specs: Sequence[ColumnSpec], role: Role) -> ColumnKey:

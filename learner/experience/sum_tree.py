@@ -42,7 +42,9 @@ class SumTree:
             width = groups
         self._top = np.zeros(width)
         self._running: Floats | None = None
-        self._leaves = self._levels[0].reshape(-1)
+        sums = [level.reshape(-1) for level in self._levels]
+        self._leaves = sums[0]
+        self._pairs = list(zip(self._levels, [*sums[1:], self._top], strict=True))
 
     @property
     def total(self) -> float:
@@ -57,7 +59,7 @@ class SumTree:
         """Replaces the numbers at [M] positions; where one stands there twice, its last counts."""
         self._leaves[positions] = values
         groups = positions
-        for level, above in self._pairs():
+        for level, above in self._pairs:
             groups = groups // _FAN_OUT
             above[groups] = level.take(groups, axis=0) @ _ONES
         self._running = None
@@ -68,7 +70,7 @@ class SumTree:
         if first == end:
             return
         self._leaves[first:end] = values
-        for level, above in self._pairs():
+        for level, above in self._pairs:
             first, end = first // _FAN_OUT, (end - 1) // _FAN_OUT + 1
             above[first:end] = level[first:end] @ _ONES
         self._running = None
@@ -112,11 +114,6 @@ class SumTree:
         return candidates[
             np.minimum(candidates.searchsorted(positions), len(candidates) - 1)
         ].astype(np.int64)
-
-    def _pairs(self) -> list[tuple[Floats, Floats]]:
-        """Each level with where its sums stand, the leaves first."""
-        above = [level.reshape(-1) for level in self._levels[1:]]
-        return list(zip(self._levels, [*above, self._top], strict=True))
 
     def _running_top(self) -> Floats:
         if self._running is None:

@@ -11,14 +11,16 @@ if TYPE_CHECKING:
 
 
 class Windows(NamedTuple):
-    """Of each row t of B blocks, the window that begins there; of invalid rows, nothing.
+    """The windows that begin at the M valid rows of B blocks, block after block.
 
     Attributes:
-        lengths: [B, T] int64, m; 0 where the row is invalid.
-        returns: [B, T] float32, sum over k < m of gamma^k r[t + k].
-        discounts: [B, T] float32, gamma^m, and 0 where step t + m - 1 terminated.
+        begin: [M] int64, b T + t of the first row.
+        lengths: [M] int64, m of at least 1.
+        returns: [M] float32, sum over k < m of gamma^k r[t + k].
+        discounts: [M] float32, gamma^m, and 0 where step t + m - 1 terminated.
     """
 
+    begin: NDArray[np.int64]
     lengths: NDArray[np.int64]
     returns: NDArray[np.float32]
     discounts: NDArray[np.float32]
@@ -46,18 +48,35 @@ def windows(
         gamma: Discount of a step.
         n_step: n, at least 1.
     """
+    longest = min(n_step, valid.shape[1])
+    begin = np.flatnonzero(valid)
+    lengths: NDArray[np.int64] = np.ones(len(begin), np.int64)
+    if longest == 1:
+        returns = rewards.reshape(-1).take(begin)
+    else:
+        per_row = _accumulated(rewards, ~(terminated | truncated), valid, gamma, longest)
+        lengths = per_row[0].reshape(-1).take(begin)
+        returns = per_row[1].reshape(-1).take(begin)
+    powers = (gamma ** np.arange(longest + 1)).astype(np.float32)
+    discounts = powers.take(lengths)
+    discounts[terminated.reshape(-1).take(begin + lengths - 1)] = 0.0
+    return Windows(begin, lengths, returns.astype(np.float32, copy=False), discounts)
+
+
+def _accumulated(
+    rewards: NDArray[np.floating],
+    goes_on: NDArray[np.bool_],
+    valid: NDArray[np.bool_],
+    gamma: float,
+    longest: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """[B, T] lengths and returns; nothing of use where a row is invalid."""
     rows = valid.shape[1]
-    goes_on = ~(terminated | truncated)
-    ended = np.zeros(valid.shape, np.bool_)
-    lengths = np.zeros(valid.shape, np.int64)
-    returns = np.zeros(valid.shape, np.float64)
+    lengths = valid.astype(np.int64)
+    returns = rewards.astype(np.float64)
     reach = valid  # [B, T - k]: windows that step t + k belongs to
-    for k in range(min(n_step, rows)):
-        inside = slice(0, rows - k)
-        if k:
-            reach = reach[:, :-1] & goes_on[:, k - 1 : -1] & valid[:, k:]
-        lengths[:, inside] += reach
-        returns[:, inside] += np.where(reach, gamma**k * rewards[:, k:], 0.0)
-        ended[:, inside] |= reach & terminated[:, k:]
-    discounts = np.where(ended, 0.0, gamma**lengths)
-    return Windows(lengths, returns.astype(np.float32), discounts.astype(np.float32))
+    for k in range(1, longest):
+        reach = reach[:, :-1] & goes_on[:, k - 1 : -1] & valid[:, k:]
+        lengths[:, : rows - k] += reach
+        returns[:, : rows - k] += reach * (gamma**k * rewards[:, k:])
+    return lengths, returns
