@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from common.errors import InvalidFieldError, WiseRLError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 VERBS = {
     "train": ("wiserl.verbs.train", "train on this machine: learner and samplers, start to finish"),
@@ -30,6 +30,8 @@ VERBS = {
 
 ALIASES = {"enjoy": "eval"}
 
+COMPLETION = "--print-completion"
+
 USAGE_ERROR, ERROR, INTERRUPTED, BROKEN_PIPE = 2, 1, 130, 141
 
 
@@ -43,12 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     first = arguments[0] if arguments else ""
     verb = ALIASES.get(first, first)
     if verb in VERBS:
-        return _run(verb, arguments[1:])
+        return _guarded(lambda: _run(verb, arguments[1:]))
     if first == "--version":
         import importlib.metadata
 
         print(f"wiserl {importlib.metadata.version('wiserl')}")
         return 0
+    if first == COMPLETION:
+        return _guarded(lambda: _print_completion(arguments[1:]))
     if first in {"-h", "--help"}:
         print(usage())
         return 0
@@ -57,8 +61,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(verb: str, arguments: list[str]) -> int:
+    code: int = importlib.import_module(VERBS[verb][0]).run(arguments)
+    return code
+
+
+def _print_completion(arguments: list[str]) -> int:
+    from wiserl import completion
+
+    print(completion.script(arguments[0] if arguments else "", VERBS), end="")
+    return 0
+
+
+def _guarded(work: Callable[[], int]) -> int:
+    """Does the work; an error that is meant for people is told, and becomes an exit code."""
     try:
-        code: int = importlib.import_module(VERBS[verb][0]).run(arguments)
+        return work()
     except InvalidFieldError as error:
         return _fail(error, USAGE_ERROR)
     except WiseRLError as error:
@@ -71,7 +88,6 @@ def _run(verb: str, arguments: list[str]) -> int:
         # Whoever read has seen enough, as `head` has. Python flushes stdout once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    return code
 
 
 def usage() -> str:
@@ -81,7 +97,8 @@ def usage() -> str:
         "usage: wiserl VERB ...\n\n"
         "Distributed reinforcement learning: one learner, any number of samplers.\n\n"
         f"{verbs}\n\n"
-        "`wiserl VERB --help` tells more. To begin with: wiserl train ppo --env CartPole-v1"
+        "`wiserl VERB --help` tells more. To begin with: wiserl train ppo --env CartPole-v1\n"
+        f"Completion in a shell: wiserl {COMPLETION} bash (or zsh, fish)"
     )
 
 

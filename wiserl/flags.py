@@ -176,15 +176,7 @@ def parse(
         SystemExit: `--help`, a flag that does not exist, or a value that its type cannot have.
         InvalidFieldError: A value that cannot be, or two sections share a name.
     """
-    _refuse_shared_names(sections)
-    flags = dataclasses.make_dataclass(
-        "Flags",
-        [
-            (name, tyro.conf.OmitArgPrefixes[type(default)], dataclasses.field(default=default))  # type: ignore[misc]
-            for name, default in sections.items()
-        ],
-        frozen=True,
-    )
+    flags = combined(sections)
     parsed: Any
     parsed, unknown = tyro.cli(
         flags,
@@ -197,6 +189,23 @@ def parse(
         # Again without leniency, which ends with what is nearest to the unknown.
         tyro.cli(flags, prog=program, description=description, args=list(arguments))
     return {name: getattr(parsed, name) for name in sections}, unknown
+
+
+def combined(sections: Mapping[str, Any]) -> type[Any]:
+    """A dataclass of several instances by name, whose flags bear none of the names.
+
+    Raises:
+        InvalidFieldError: Two sections share the name of a setting.
+    """
+    _refuse_shared_names(sections)
+    return dataclasses.make_dataclass(
+        "Flags",
+        [
+            (name, tyro.conf.OmitArgPrefixes[type(default)], dataclasses.field(default=default))  # type: ignore[misc]
+            for name, default in sections.items()
+        ],
+        frozen=True,
+    )
 
 
 def _refuse_shared_names(sections: Mapping[str, Any]) -> None:

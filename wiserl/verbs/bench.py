@@ -38,6 +38,9 @@ class BenchFlags:
     """Write the table to this file too, in Markdown."""
 
 
+FLAGS = BenchFlags
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
     parsed = tyro.cli(BenchFlags, prog="wiserl bench", args=list(arguments))

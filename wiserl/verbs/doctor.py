@@ -36,6 +36,9 @@ class DoctorFlags:
     """Print a list of findings as JSON."""
 
 
+FLAGS = DoctorFlags
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
     parsed = tyro.cli(DoctorFlags, prog="wiserl doctor", args=list(arguments))

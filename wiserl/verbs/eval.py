@@ -75,6 +75,9 @@ class EvalFlags:
             raise InvalidFieldError("first_seed", f"{self.first_seed} is below 0")
 
 
+FLAGS = EvalFlags
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
     parsed = tyro.cli(EvalFlags, prog="wiserl eval", args=list(arguments))

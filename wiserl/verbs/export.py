@@ -40,6 +40,9 @@ class ExportFlags:
     """The actions of training, exploration included, instead of greedy ones."""
 
 
+FLAGS = ExportFlags
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
     parsed = tyro.cli(ExportFlags, prog="wiserl export", args=list(arguments))

@@ -50,6 +50,9 @@ class PlotFlags:
     """Against what: environment steps, or the time since training began."""
 
 
+FLAGS = PlotFlags
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
     parsed = tyro.cli(PlotFlags, prog="wiserl plot", args=list(arguments))

@@ -57,6 +57,9 @@ class WatchFlags:
             raise InvalidFieldError("connect_timeout_seconds", "is below 0")
 
 
+FLAGS = WatchFlags
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
     parsed = tyro.cli(WatchFlags, prog="wiserl watch", args=list(arguments))
