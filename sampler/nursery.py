@@ -8,6 +8,7 @@ socket FD.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import faulthandler
@@ -222,7 +223,11 @@ def _warm_up_for(config: PoolConfig) -> None:
     """Imports the environments that there will be; workers report failures."""
     import gymnasium
 
+    from sampler.environments.registry import announce
+
     for reference in (config.environment, config.evaluation_environment):
+        with contextlib.suppress(Exception):
+            announce(reference.id)
         spec = gymnasium.registry.get(reference.id)
         for entry in (spec.entry_point, spec.vector_entry_point) if spec is not None else ():
             if isinstance(entry, str):

@@ -3,7 +3,8 @@
 What the learner names is data: a registered id with plain arguments. Only a module that the
 sampler's own command line allows is imported for an id with a colon:
 
-- `Name-vN` or `namespace/Name-vN`: an id that Gymnasium knows;
+- `Name-vN` or `namespace/Name-vN`: an id that Gymnasium knows, or that an installed package brings
+  which says so (entry point `gymnasium.envs` of the name `namespace`, such as MinAtar's);
 - `module:Name-vN`: the same after importing an allowed module, which registers it;
 - `module:factory`: a callable of an allowed module that returns a `gymnasium.Env`.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib
+import importlib.metadata
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from protos.wiserl.v1 import environment_pb2
 
 _REGISTERED = re.compile(r"(?:[A-Za-z0-9_-]+/)?[A-Za-z0-9_.-]+-v\d+")
+_PLUGINS = "gymnasium.envs"
 _RESERVED = frozenset(
     {"id", "disable_env_checker", "num_envs", "vectorization_mode", "vector_kwargs", "wrappers"}
 )
@@ -160,7 +163,22 @@ def _of_module(
 
 
 def _registered(name: str) -> EnvSpec:
+    announce(name)
     try:
         return gymnasium.spec(name)
     except gymnasium.error.Error as error:
         raise EnvironmentRefusedError(f"{name}: {error}") from None
+
+
+def announce(name: str) -> None:
+    """Lets installed packages register what they declare for the namespace of an unknown id.
+
+    Gymnasium did so for every package when it was imported, until 1.0.
+    """
+    namespace, slash, _ = name.rpartition("/")
+    if not slash or name in gymnasium.registry:
+        return
+    for plugin in importlib.metadata.entry_points(group=_PLUGINS, name=namespace):
+        register = plugin.load()
+        if callable(register):
+            register()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import types
+
 import gymnasium
 import pool_environments
 import pytest
@@ -83,3 +86,27 @@ def test_only_a_registered_vectorisation_is_native():
     assert not recipe.has_native
     with pytest.raises(EnvironmentRefusedError, match="use plain environments"):
         recipe.native(2)
+
+
+def test_an_installed_package_brings_the_environments_of_its_namespace(monkeypatch):
+    asked = []
+
+    def entry_points(*, group, name):
+        asked.append((group, name))
+        return [types.SimpleNamespace(load=lambda: register)] if name == "Plugged" else []
+
+    def register():
+        gymnasium.register("Plugged/Counting-v3", pool_environments.Counting)
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    message = reference("Counting")
+    message.id = "Plugged/Counting-v3"
+    try:
+        assert isinstance(resolve(message).plain().unwrapped, pool_environments.Counting)
+        resolve(message)
+    finally:
+        gymnasium.registry.pop("Plugged/Counting-v3", None)
+    assert asked == [("gymnasium.envs", "Plugged")]
+    message.id = "Nobody/Counting-v3"
+    with pytest.raises(EnvironmentRefusedError, match="Nobody"):
+        resolve(message)
