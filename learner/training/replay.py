@@ -198,14 +198,13 @@ class _Asynchronous(ReplayTraining):
         run = self.run
         with run.front.locked() as coordinator:
             coordinator.updated(updates)
-            steps = coordinator.environment_steps
-        run.take(steps - run.steps)
+            run.take(coordinator.environment_steps - run.steps)
         now = time.perf_counter()
         if now - self._published_at >= PUBLISH_SECONDS:
             self._published_at = now
             self._publish()
-        if steps >= self._next_record:
-            self._next_record = steps + self._stride
+        if run.steps >= self._next_record:
+            self._next_record = run.steps + self._stride
             self._record()
 
     def _publish(self) -> None:
@@ -220,6 +219,7 @@ class _Asynchronous(ReplayTraining):
 
     def _record(self) -> None:
         with self.run.front.locked() as coordinator:
+            self.run.take(coordinator.environment_steps - self.run.steps)
             ended = coordinator.take_ended()
             found = coordinator.replay_metrics()
         timing = {"time/wait_seconds": self._waited, **self.timing()}
