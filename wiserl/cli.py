@@ -98,7 +98,7 @@ def usage() -> str:
         "Distributed reinforcement learning: one learner, any number of samplers.\n\n"
         f"{verbs}\n\n"
         "`wiserl VERB --help` tells more. To begin with: wiserl train ppo --env CartPole-v1\n"
-        f"Completion in a shell: wiserl {COMPLETION} bash (or zsh, fish)"
+        f"Completion in a shell: wiserl {COMPLETION} bash (or zsh)"
     )
 
 

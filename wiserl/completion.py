@@ -21,7 +21,7 @@ from wiserl.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-SHELLS = ("bash", "zsh", "fish")
+SHELLS = ("bash", "zsh")
 
 _FALL_BACK = """
 # Where nothing is known of a word it may be a file.
