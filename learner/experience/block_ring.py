@@ -83,6 +83,12 @@ class BlockRing:
         """Where the block of a number lies."""
         return number % self.places
 
+    @property
+    def nbytes(self) -> int:
+        """What the columns take, without final observations."""
+        arrays = (*self.columns.values(), self.keys, self.has_final)
+        return sum(array.nbytes for array in arrays)
+
     def runs(self, first: int, count: int, longest: int | None = None) -> Iterator[slice]:
         """The places of `count` blocks from number `first` on, as slices.
 

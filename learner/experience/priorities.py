@@ -33,6 +33,11 @@ class Priorities:
         self._exponent = exponent
         self._tree = SumTree(capacity)
 
+    @property
+    def nbytes(self) -> int:
+        """What the tree takes."""
+        return self._tree.nbytes
+
     def enter(self, positions: Iterable[slice]) -> None:
         """New steps stand at positions."""
         power = (self.highest + _LEAST) ** self._exponent

@@ -173,7 +173,15 @@ class ReplayStore:
     @property
     def size(self) -> int:
         """The valid rows that can be drawn now."""
-        return len(self._index)
+        with self._books:
+            return len(self._index)
+
+    @property
+    def bytes_when_full(self) -> int:
+        """What the arrays take once every place is written; final observations come on top."""
+        kept = 0 if self._kept is None else self._kept.nbytes
+        tree = 0 if self._priorities is None else self._priorities.nbytes
+        return self._ring.nbytes + self._index.nbytes + self._steps.nbytes + tree + kept
 
     def make_room(self, blocks: int) -> RingCursor:
         """Evicts the blocks whose places the next `blocks` blocks take; what is left then."""

@@ -39,6 +39,11 @@ class StepIndex:
         """The steps that are there."""
         return self.end - self.first
 
+    @property
+    def nbytes(self) -> int:
+        """What the records take."""
+        return self._records.nbytes
+
     def append(self, steps: Steps) -> list[slice]:
         """Adds steps; never more than there is room for.
 

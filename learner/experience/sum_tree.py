@@ -47,6 +47,11 @@ class SumTree:
         self._pairs = list(zip(self._levels, [*sums[1:], self._top], strict=True))
 
     @property
+    def nbytes(self) -> int:
+        """What its arrays take."""
+        return self._top.nbytes + sum(level.nbytes for level in self._levels)
+
+    @property
     def total(self) -> float:
         """The sum of all numbers."""
         return float(self._running_top()[-1])

@@ -1,5 +1,7 @@
 """The replay store: what is drawn is what was pushed, from rows that are there."""
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,8 @@ from replay_support import (
     POSITION,
     REWARD,
     SPECS,
+    TERMINATED,
+    TRUNCATED,
     VALID,
     keys_for,
     naive_transitions,
@@ -19,7 +23,7 @@ from replay_support import (
 )
 
 from common.signature import ColumnKey, ColumnSpec, Role
-from learner.experience.on_policy import FragmentKey
+from learner.experience.on_policy import FragmentKey, Segment
 from learner.experience.replay import ReplaySettings, ReplayStore
 from learner.totals import RingCursor
 
@@ -191,3 +195,63 @@ def test_an_agent_axis_is_refused():
         ReplayStore([*specs, team], ReplaySettings(8, 4, 0.9), seed=0)
     with pytest.raises(ValueError, match="none"):
         ReplayStore(specs, ReplaySettings(8, 4, 0.9), seed=0)
+
+
+def numbered(first, rows, slots):
+    """A segment in which every value of a row is its number, from `first` on, slot after slot."""
+    numbers = first + np.arange(rows + 1)[:, None] + np.arange(slots)[None] * (rows + 1)
+    columns = random_segment(0, rows, slots).columns
+    columns[POSITION] = np.repeat(numbers[..., None], 3, axis=2).astype(np.float32)
+    columns[ACTION] = numbers[:rows]
+    columns[REWARD] = numbers[:rows].astype(np.float32)
+    columns[VALID] = np.ones((rows, slots), np.bool_)
+    columns[TERMINATED] = columns[TRUNCATED] = np.zeros((rows, slots), np.bool_)
+    nothing = np.empty(0, np.int64)
+    return Segment(columns, nothing, nothing, {}, [])
+
+
+@pytest.mark.parametrize("alpha", [None, 0.6])
+def test_one_thread_inserts_while_another_draws(alpha):
+    store = store_of(capacity=10 * 8, rows=8, priority_exponent=alpha)
+    store.insert(numbered(0, 8, 4), keys_for(4))
+
+    def insert():
+        for push in range(1, 300):
+            store.insert(numbered(36 * push, 8, 4), keys_for(4))
+
+    inserting = threading.Thread(target=insert)
+    inserting.start()
+    draws = 0
+    while inserting.is_alive() or not draws:
+        batch = store.sample(32)
+        number = batch.columns[ACTION].astype(np.float32)
+        assert (batch.columns[POSITION] == number[:, None]).all()
+        assert (batch.next_columns[POSITION] == number[:, None] + 1).all()
+        assert (batch.returns == number).all()
+        store.update_priorities(batch, np.ones(32, np.float32))
+        draws += 1
+    inserting.join()
+    assert store.inserted == 300 * 32
+    assert store.size == 80
+
+
+def test_a_push_that_is_larger_than_the_store():
+    store = store_of(capacity=3 * 4)
+    store.insert(random_segment(0, 4, 1), keys_for(1))
+    segment = random_segment(1, 4, 8)
+    assert store.insert(segment, keys_for(8)) == valid_rows(segment)
+    assert store.cursor == RingCursor(9, 3)
+    assert [key.slot for key in store.dump().keys[::4]] == [5, 6, 7]
+    assert store.inserted - store.evicted == store.size
+
+
+def test_its_memory_is_known_beforehand():
+    store = store_of(capacity=1000, rows=10)
+    entry, row = (
+        3 * 4 + 4 + 3,
+        8 + 4 + 4 + 5,
+    )  # position, image, mask; action, record, reward, flags
+    per_place = 11 * entry + 10 * row + 2 * 4 + 4 * 8 + 10 + 8  # initial state, key, finals, count
+    assert store.bytes_when_full == 100 * per_place + 1000 * 16
+    tree = store_of(capacity=1000, rows=10, priority_exponent=0.6)
+    assert 0 < tree.bytes_when_full - store.bytes_when_full < 1000 * 9

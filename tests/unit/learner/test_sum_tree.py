@@ -59,8 +59,8 @@ def test_the_last_of_several_values_for_one_position_counts():
     assert tree.total == 7.0
 
 
-@settings(deadline=None, max_examples=100)
-@given(seed=st.integers(0, 10**6), size=SIZES, decades=st.floats(0, 250))
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10**6), size=st.integers(1, 600), decades=st.floats(0, 250))
 def test_a_zero_is_never_found_however_rounding_goes(seed, size, decades):
     random = np.random.default_rng(seed)
     values = 10.0 ** random.uniform(-decades, decades / 2, size) * (random.random(size) < 0.3)
