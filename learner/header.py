@@ -11,13 +11,14 @@ so that whichever the disk has afterwards, it knows of the reservation.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Self
 
 from learner import files
 from learner import header_layout as layout
-from learner.header_layout import MAX_SAMPLERS, HeaderError
+from learner.header_layout import HeaderError
 from learner.mapped_file import MappedFile
-from learner.totals import Header, SamplerTotals, Totals
+from learner.totals import Header, Totals
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,12 +26,18 @@ if TYPE_CHECKING:
 
 __all__ = ["HeaderError", "MappedHeader", "read"]
 
+RESERVED_AT_ONCE = 256
+"""Versions: a sync every half minute for a learner that publishes 10 a second."""
+
 
 class MappedHeader(Header):
     """Totals in a file: made by `create` for a new run, by `open` for one that goes on.
 
     Only one process at a time has a file open, so that two learners never continue the same run; a
-    killed process lets go of it. Within the process it is for one thread at a time.
+    killed process lets go of it.
+
+    Whoever changes the totals commits them, one thread at a time. Versions may be reserved by
+    another thread meanwhile: that touches nothing else of what was committed last.
     """
 
     def __init__(self, file: MappedFile, slot: layout.Slot) -> None:
@@ -40,9 +47,10 @@ class MappedHeader(Header):
         self._generation = slot.generation
         self._on_disk = 0  # the highest version that is reserved there
         self._named: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-        self._names = b""
+        self._names = self._numbers = b""  # as they were committed last
         self._names_in: list[bytes | None] = [None, None]
-        self._moved: dict[str, tuple[int, int]] = {}
+        self._writing = threading.Lock()
+        self._commit()
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -96,13 +104,13 @@ class MappedHeader(Header):
     @classmethod
     def _on(cls, path: Path, file: MappedFile, slot: layout.Slot | None) -> Self:
         """The header on a file that has this newest slot, or none yet."""
-        header = cls(file, slot or layout.Slot(1, 0, Totals()))
+        is_new = slot is None
+        slot = slot or layout.Slot(1, 0, Totals())
+        slot.totals.restarts += not is_new
         try:
-            if slot:
-                header.totals.restarts += 1
-                header._sync(file)
-            else:
-                header._sync(file)
+            header = cls(file, slot)
+            header._sync(file)
+            if is_new:
                 file.write(0, layout.prologue())  # last: only now it is finished
                 file.sync()
                 files.sync_folder(path.parent)
@@ -126,13 +134,15 @@ class MappedHeader(Header):
 
     def commit(self) -> None:
         """See the base class. Takes some tens of microseconds, and no I/O."""
-        self._commit(self._opened())
+        with self._writing:
+            self._commit()
 
     def reserve_version(self, version: int) -> None:
-        """See the base class. Takes as long as the disk does, unless it was done before."""
-        if version > self._on_disk:
-            self.totals.reserved_version = max(self.totals.reserved_version, version)
-            self._sync(self._opened())
+        """See the base class; 256 are reserved at a time, which takes as long as the disk does."""
+        with self._writing:
+            if version > self._on_disk:
+                self.totals.reserved_version = version + RESERVED_AT_ONCE - 1
+                self._sync(self._opened())
 
     def close(self) -> None:
         """Commits, syncs and lets others open the file; once more does nothing.
@@ -140,54 +150,47 @@ class MappedHeader(Header):
         Raises:
             OSError: The disk does not take it; the file is closed all the same.
         """
-        file = self._file
-        if file is not None:
-            self._file = None
-            try:
-                self._sync(file)
-            finally:
-                file.close()
+        with self._writing:
+            file = self._file
+            if file is not None:
+                try:
+                    self._commit()
+                    self._sync(file)
+                finally:
+                    self._file = None
+                    file.close()
 
     def _opened(self) -> MappedFile:
         if self._file is None:
             raise ValueError("the header is closed; commit before its learner stops")
         return self._file
 
-    def _sync(self, file: MappedFile) -> None:
-        self._commit(file)
-        self._commit(file)  # neither slot may be of before
-        file.sync()
-        self._on_disk = self.totals.reserved_version
+    def _commit(self) -> None:
+        file = self._opened()
+        named = (tuple(self.totals.losses), tuple(self.totals.samplers))
+        # Samplers come and go rarely.
+        names = self._names if named == self._named else layout.encode_names(*named)
+        numbers = layout.encode_numbers(self._generation + 1, names, self.totals)
+        self._named, self._names = named, names
+        self._store(file, numbers)
 
-    def _commit(self, file: MappedFile) -> None:
+    def _sync(self, file: MappedFile) -> None:
+        reserved = self.totals.reserved_version
+        for _ in range(2):  # neither slot may be of before
+            self._store(file, layout.renew(self._numbers, self._generation + 1, reserved))
+        file.sync()
+        self._on_disk = reserved
+
+    def _store(self, file: MappedFile, numbers: bytes) -> None:
+        """Writes the next generation into the slot that does not count."""
         slot = 1 - self._slot
-        self._generation += 1
-        samplers = self._kept(self.totals.samplers)
-        named = (tuple(self.totals.losses), tuple(samplers))
-        if named != self._named:  # rarely: samplers come and go
-            self._named, self._names = named, layout.encode_names(*named)
         if self._names_in[slot] is not self._names:
             self._names_in[slot] = None
             file.write(layout.names_at(slot), self._names)
             self._names_in[slot] = self._names
-        numbers = layout.encode_numbers(self._generation, self._names, self.totals, samplers)
         file.write(layout.numbers_at(slot), numbers)
-        self._slot = slot
-
-    def _kept(self, samplers: dict[str, SamplerTotals]) -> dict[str, SamplerTotals]:
-        """All samplers; or, where the file has no room for all, those that pushed last."""
-        if len(samplers) <= MAX_SAMPLERS:
-            self._moved = {}
-            return samplers
-        moved = {}
-        for name, sampler in samplers.items():
-            sequence, generation = self._moved.get(name, (-1, 0))
-            is_same = sequence == sampler.sequence
-            moved[name] = (sampler.sequence, generation if is_same else self._generation)
-        self._moved = moved
-        # Sorting is stable: of those that moved together, the ones that came first are left out.
-        names = sorted(samplers, key=lambda name: moved[name][1])[-MAX_SAMPLERS:]
-        return {name: samplers[name] for name in names}
+        self._slot, self._numbers = slot, numbers
+        self._generation += 1
 
 
 def read(path: Path) -> Totals:

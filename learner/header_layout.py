@@ -25,13 +25,13 @@ from learner.ledger import Loss, LossReason
 from learner.totals import RingCursor, SamplerTotals, Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 FORMAT = 1
 
 MAX_SAMPLERS = 8192
-"""Twice as many as can be there at once."""
+"""Twice as many as the front remembers."""
 
 MAX_REASONS = 64
 MAX_NAME_BYTES = 64
@@ -40,7 +40,9 @@ _PAGE = 4096
 _MAGIC = b"WISERLHD"
 _IDENTITY = struct.Struct("<8sI")
 _CHECKED = struct.Struct("<I")
+_NUMBER = struct.Struct("<Q")
 _FIXED = struct.Struct("<12Q")
+_GENERATION_AT, _RESERVED_VERSION_AT = 8, 56
 
 
 def _pages(size: int) -> int:
@@ -58,7 +60,7 @@ PROLOGUE_BYTES = _IDENTITY.size + _CHECKED.size
 """What every format begins with."""
 
 
-FIRST_GENERATIONS = 2
+FIRST_GENERATIONS = 3
 """Commits of zeros that a new file gets before its beginning, which says that it is finished."""
 
 
@@ -101,21 +103,20 @@ def encode_names(reasons: Sequence[str], samplers: Sequence[str]) -> bytes:
     """The names of a slot.
 
     Raises:
-        ValueError: They are too long for it.
+        ValueError: There are too many samplers, or their names are too long.
     """
     names = b"\0".join(name.encode() for name in (*reasons, *samplers))
-    if len(names) > NAMES_BYTES:
+    if len(samplers) > MAX_SAMPLERS or len(names) > NAMES_BYTES:
         raise ValueError(
-            f"the names of {len(samplers)} samplers have {len(names)} bytes, but the header has "
-            f"room for {NAMES_BYTES}; a sampler_id has at most {MAX_NAME_BYTES}"
+            f"{len(samplers)} samplers with {len(names)} bytes of names exceed the header's "
+            f"{MAX_SAMPLERS} samplers of {MAX_NAME_BYTES} bytes; forget those that left longest ago"
         )
     return names
 
 
-def encode_numbers(
-    generation: int, names: bytes, totals: Totals, samplers: Mapping[str, SamplerTotals]
-) -> bytes:
-    """The numbers of a slot with these names, which are those of `totals.losses` and `samplers`."""
+def encode_numbers(generation: int, names: bytes, totals: Totals) -> bytes:
+    """The numbers of a slot with these names, which are those of the totals."""
+    samplers = totals.samplers.values()
     numbers = [
         *(generation, len(names), zlib.crc32(names), len(totals.losses), len(samplers)),
         *(totals.restarts, totals.reserved_version, totals.environment_steps, totals.rows),
@@ -123,10 +124,21 @@ def encode_numbers(
     ]
     for loss in totals.losses.values():
         numbers += (loss.pushes, loss.rows)
-    numbers += [sampler.sequence for sampler in samplers.values()]
-    numbers += [sampler.rows for sampler in samplers.values()]
-    packed = struct.pack(f"<{len(numbers)}Q", *numbers)
-    return struct.pack("<Q", zlib.crc32(packed)) + packed
+    numbers += [sampler.sequence for sampler in samplers]
+    numbers += [sampler.rows for sampler in samplers]
+    return _checked(struct.pack(f"<{len(numbers)}Q", *numbers))
+
+
+def renew(numbers: bytes, generation: int, reserved_version: int) -> bytes:
+    """The same numbers of a later generation, with another reserved version."""
+    changed = bytearray(numbers)
+    _NUMBER.pack_into(changed, _GENERATION_AT, generation)
+    _NUMBER.pack_into(changed, _RESERVED_VERSION_AT, reserved_version)
+    return _checked(changed[_NUMBER.size :])
+
+
+def _checked(numbers: bytes | bytearray) -> bytes:
+    return _NUMBER.pack(zlib.crc32(numbers)) + numbers
 
 
 def check_beginning(path: Path, beginning: bytes, size: int) -> bool:

@@ -5,9 +5,11 @@ import itertools
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import header_support
@@ -15,7 +17,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner import header as module
 from learner import header_layout as layout
 from learner.header import HeaderError, MappedHeader, read
 from learner.ledger import Loss, LossReason
@@ -82,7 +83,7 @@ def test_what_was_committed_is_found_with_one_restart_more(path):
 
 
 @given(st.lists(TOTALS, min_size=1, max_size=4))
-@settings(max_examples=50)
+@settings(max_examples=25)
 def test_any_totals_come_back(tmp_path_factory, series):
     path = tmp_path_factory.mktemp("header") / "header.bin"
     with MappedHeader.create(path) as header:
@@ -220,25 +221,6 @@ def test_without_room_no_file_is_left(path, monkeypatch):
     MappedHeader.create(path).close()
 
 
-def test_of_too_many_samplers_those_that_pushed_last_are_kept(path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_SAMPLERS", 8)
-    with MappedHeader.create(path) as header:
-        samplers = header.totals.samplers
-        for i in range(10):
-            samplers[f"sampler-{i}"] = SamplerTotals(1)
-        header.commit()
-        assert list(read(path).samplers) == [f"sampler-{i}" for i in range(2, 10)]
-        samplers["sampler-1"].sequence += 1
-        header.commit()
-        assert sorted(read(path).samplers) == [f"sampler-{i}" for i in (1, *range(3, 10))]
-        for i in range(10, 14):
-            samplers[f"sampler-{i}"] = SamplerTotals(1)
-            samplers["sampler-1"].sequence += 1
-            header.commit()
-        assert sorted(read(path).samplers) == sorted(f"sampler-{i}" for i in (1, *range(7, 14)))
-        assert len(samplers) == 14  # the caller's own are left alone
-
-
 def test_as_many_samplers_as_there_is_room_for_fit_with_the_longest_names(path):
     with MappedHeader.create(path) as header:
         for i in range(layout.MAX_SAMPLERS):
@@ -249,19 +231,31 @@ def test_as_many_samplers_as_there_is_room_for_fit_with_the_longest_names(path):
         assert read(path) == header.totals
 
 
-def test_a_name_that_is_too_long_leaves_the_former_totals(path):
+@pytest.mark.parametrize("names", [["x" * layout.NAMES_BYTES, "y"], map(str, range(8193))])
+def test_what_does_not_fit_leaves_the_former_totals(path, names):
     with MappedHeader.create(path) as header:
         header.totals.rows = 5
         header.commit()
-        header.totals.samplers["x" * layout.NAMES_BYTES] = SamplerTotals()
-        header.totals.samplers["y"] = SamplerTotals()
+        header.totals.samplers.update((name, SamplerTotals()) for name in names)
         header.totals.rows = 6
-        with pytest.raises(ValueError, match="at most 64"):
+        with pytest.raises(ValueError, match="forget those that left longest ago"):
             header.commit()
         assert read(path).rows == 5
+        header.reserve_version(1)
+        assert (read(path).rows, read(path).samplers) == (5, {})
         header.totals.samplers.clear()
         header.commit()
         assert read(path).rows == 6
+
+
+def test_a_number_below_zero_leaves_the_former_totals(path):
+    with MappedHeader.create(path) as header:
+        header.totals.samplers["sampler-1"] = SamplerTotals(-1)
+        with pytest.raises(struct.error):
+            header.commit()
+        header.reserve_version(1)
+        assert read(path).samplers == {}
+        header.totals.samplers.clear()
 
 
 def test_a_reservation_is_in_both_slots_and_synced(path, monkeypatch):
@@ -274,16 +268,44 @@ def test_a_reservation_is_in_both_slots_and_synced(path, monkeypatch):
             original(file)
 
         monkeypatch.setattr(MappedFile, "sync", sync)
-        header.reserve_version(64)
+        header.reserve_version(1)
         (content,) = synced
         for slot in range(2):
             torn = bytearray(content)
             torn[layout.numbers_at(slot)] ^= 1
-            assert layout.newest(path, bytes(torn)).totals.reserved_version == 64
-        header.reserve_version(64)
-        header.reserve_version(1)
+            assert layout.newest(path, bytes(torn)).totals.reserved_version == 256
+        for version in (1, 2, 256):
+            header.reserve_version(version)
         assert len(synced) == 1
-        assert header.totals.reserved_version == 64
+        assert header.totals.reserved_version == 256
+        header.reserve_version(257)
+        assert len(synced) == 2
+        assert read(path).reserved_version == 512
+
+
+def test_a_version_that_was_reserved_is_not_used_by_a_later_process(path):
+    header = MappedHeader.create(path)
+    header.reserve_version(7)
+    abandon(header)
+    with MappedHeader.open(path) as header:
+        assert header.totals.reserved_version >= 7
+
+
+def test_a_reservation_commits_nothing_else(path):
+    header = MappedHeader.create(path)
+    header.totals.rows = 5
+    header.totals.samplers["sampler-1"] = SamplerTotals(1, 5)
+    header.commit()
+    # As another thread would catch it: the rows are there, their sequence is not yet.
+    header.totals.rows = 9
+    header.totals.samplers["sampler-2"] = SamplerTotals(1, 0)
+    header.reserve_version(1)
+    found = read(path)
+    assert (found.rows, found.reserved_version) == (5, 256)
+    assert found.samplers == {"sampler-1": SamplerTotals(1, 5)}
+    header.commit()
+    assert read(path) == header.totals
+    abandon(header)
 
 
 def test_a_reservation_that_the_disk_refused_is_made_again(path, monkeypatch):
@@ -291,9 +313,27 @@ def test_a_reservation_that_the_disk_refused_is_made_again(path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(MappedFile, "sync", lambda _: (_ for _ in ()).throw(OSError(5, "I/O")))
             with pytest.raises(OSError, match="I/O"):
-                header.reserve_version(64)
-        header.reserve_version(64)
-        assert header._on_disk == 64
+                header.reserve_version(1)
+        synced = []
+        monkeypatch.setattr(MappedFile, "sync", lambda file: synced.append(file))  # noqa: PLW0108
+        header.reserve_version(1)
+        header.reserve_version(1)
+        assert len(synced) == 1
+
+
+def test_threads_that_reserve_do_not_disturb_commits(path):
+    with MappedHeader.create(path) as header, ThreadPoolExecutor(1) as pool:
+        reserving = pool.submit(lambda: [header.reserve_version(1 + 256 * i) for i in range(100)])
+        for count in itertools.count(1):
+            header_support.fill(header.totals, count)
+            header.commit()
+            if reserving.done():
+                break
+        reserving.result()
+        found, expected = read(path), header_support.filled(count)
+        assert found.reserved_version == 256 * 100
+        found.reserved_version = 0
+        assert found == expected
 
 
 class Killed(BaseException):
