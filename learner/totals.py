@@ -78,13 +78,17 @@ class Header(abc.ABC):
 
     @abc.abstractmethod
     def commit(self) -> None:
-        """Makes the totals as they are now what a later process finds, all of them or none."""
+        """Makes the totals as they are now what a later process finds, all of them or none.
+
+        For whoever may change them, under the same lock.
+        """
 
     @abc.abstractmethod
     def reserve_version(self, version: int) -> None:
         """Returns when no later process can use this version or an earlier one.
 
         Versions are reserved many at a time, and synced to the disk before the first use of one.
+        Any thread may ask; nothing else is committed.
 
         Raises:
             OSError: The disk does not take it.

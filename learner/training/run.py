@@ -149,7 +149,7 @@ class Run:
         if rows:
             with self.front.locked() as coordinator:
                 coordinator.ledger.add(LossReason.LOST_IN_RESTART, rows=rows)
-            self.header.commit()
+                self.header.commit()
 
     def publish(self) -> Publication:
         """The parameters as they are now as a version that nobody ever saw before.
