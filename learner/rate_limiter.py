@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -80,22 +81,24 @@ class RateLimiter:
     """Counts what both sides do, and says which of them may go on.
 
     Let S be the valid steps inserted after `learning_starts`, U the gradient steps taken, w the
-    window, and e = ratio S - U the gradient steps that the learner lags behind. Then
+    window, and e = ratio S - U the gradient steps that the learner lags behind. Let k be
+    `updates_at_once`, and L what the ratio demands for the whole budget, once that is known (see
+    `ends_at`). Then
 
-    - an insert is admitted where e < w, or where the learner cannot sample: before
-      `learning_starts`, or while the store holds no row. However large the segment is, any room
-      before it is enough;
+    - an insert is admitted where e < w, or where the learner cannot sample (before
+      `learning_starts`, or while the store holds no row), or where U + k > L. However large the
+      segment is, any room before it is enough;
     - n gradient steps may be taken where e >= n - w, so that U never exceeds ratio S by more than
-      w, and where the learner can sample.
+      w, where U + n <= L, and where the learner can sample.
 
     Never are both sides blocked:
 
     - While the learner cannot sample, inserts are admitted. `learning_starts` counts what was
       inserted, not what is still there: a ring that is smaller than it delays nothing.
-    - Else, where inserts are blocked, e >= w, and so n gradient steps may be taken for every
-      n <= 2 w. The settings hold `updates_at_once` to that (to 2 floor(w), to be exact), and w to 1
-      at least. Each step lowers e by 1, so that inserts are admitted again after a bounded number.
-    - Where n gradient steps are blocked, e < n - w <= w for the same n: an insert is admitted, and
+    - Else, where inserts are blocked, e >= w and U + k <= L. The settings hold k to 2 w (to
+      2 floor(w), to be exact), and w to 1 at least: so e >= k - w, and k gradient steps may be
+      taken. Each lowers e by 1, so that inserts are admitted again after a bounded number.
+    - Where k gradient steps are blocked, e < k - w <= w or U + k > L: an insert is admitted, and
       each valid step of it raises e by the ratio.
 
     None of this says how e came about. It holds after a segment that is larger than the window (e
@@ -107,9 +110,9 @@ class RateLimiter:
     or the ratio was larger then), the ratio holds from there on, as if the learner were one window
     ahead.
 
-    At the end of the budget nothing more is inserted: what is due then is what the ratio still
-    demands and no running ahead, so that a run ends, and with U = floor(ratio S) unless the learner
-    was ahead already.
+    At the end of the budget nothing more is inserted, and what is due is what the ratio still
+    demands. So a run ends, and with U = floor(ratio S): whoever ran ahead, the number of gradient
+    steps of a whole run does not depend on it.
 
     Args:
         settings: What to hold.
@@ -142,6 +145,7 @@ class RateLimiter:
         # Whole numbers from here on: e x denominator is _per_step S - _per_update U.
         self._per_step, self._per_update = settings.fraction.as_integer_ratio()
         self._window = math.floor(settings.window * self._per_update)
+        self._limit: int | None = None
         self._unaccounted = 0
         self._unaccounted = max(0, -self._due(self._window))
 
@@ -155,7 +159,9 @@ class RateLimiter:
         """Whether a segment of any size may be inserted now."""
         if self.finished:
             return False
-        return not self._is_learning() or self._lag() < self._window
+        if not self._is_learning() or self._lag() < self._window:
+            return True
+        return self._left() < self.settings.updates_at_once
 
     def inserted(self, steps: int) -> None:
         """Counts the valid steps of an insert."""
@@ -163,7 +169,7 @@ class RateLimiter:
 
     def due(self) -> int:
         """How many gradient steps may be taken now, running ahead included."""
-        return self.owed() if self.finished else self._allowed(self._window)
+        return self.owed() if self.finished else min(self._allowed(self._window), self._left())
 
     def owed(self) -> int:
         """How many gradient steps the ratio demands for what is inserted, and no more."""
@@ -172,6 +178,11 @@ class RateLimiter:
     def updated(self, count: int) -> None:
         """Counts gradient steps."""
         self.updates += count
+
+    def ends_at(self, steps: int) -> None:
+        """So many valid steps are inserted in all: nobody runs ahead of what they demand."""
+        counted = max(0, steps - self.settings.learning_starts)
+        self._limit = self._per_step * counted // self._per_update
 
     def finish(self) -> None:
         """Nothing more will be inserted: what is owed is all that is due."""
@@ -195,6 +206,12 @@ class RateLimiter:
     def _due(self, ahead: int) -> int:
         """The whole gradient steps between here and e = -ahead; negative beyond it."""
         return (self._lag() + ahead) // self._per_update
+
+    def _left(self) -> int:
+        """How many gradient steps the rest of the budget demands at most."""
+        if self._limit is None:
+            return sys.maxsize
+        return max(0, self._limit - (self.updates - self._unaccounted))
 
     def _allowed(self, ahead: int) -> int:
         return max(0, self._due(ahead)) if self._is_learning() else 0

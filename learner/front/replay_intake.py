@@ -55,6 +55,7 @@ class ReplayIntake:
         self._total_steps = total_steps
         self._ledger = ledger
         self._curve = curve
+        limiter.ends_at(limiter.steps + total_steps - header.totals.environment_steps)
 
     def insert(self, segment: Segment, keys: Sequence[FragmentKey]) -> int:
         """Inserts a segment, of which nothing can be refused any more; answers its valid steps.

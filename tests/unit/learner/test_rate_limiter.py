@@ -1,5 +1,6 @@
 """The limiter: never are both sides blocked, and the ratio holds within the window."""
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -35,11 +36,14 @@ def lag(limiter, settings, base):
     all_settings(),
     st.integers(0, 20_000),
     st.integers(0, 20_000),
+    st.one_of(st.none(), st.integers(0, 20_000)),
     st.lists(st.tuples(st.booleans(), st.integers(0, 3000)), max_size=60),
 )
-def test_never_are_both_sides_blocked(settings, steps, updates, moves):
+def test_never_are_both_sides_blocked(settings, steps, updates, left, moves):
     """From any counts, whoever moves, in segments of any size, rows that are no steps included."""
     limiter = RateLimiter(settings, steps=steps, updates=updates)
+    if left is not None:
+        limiter.ends_at(steps + left)
     for wants_insert, size in moves:
         can_update = limiter.due() >= settings.updates_at_once
         assert can_update or limiter.may_insert()
@@ -79,7 +83,31 @@ def test_a_run_ends_with_what_the_ratio_demands(settings, steps, updates):
         assert limiter.updates == math.floor(settings.fraction * counted)
 
 
-@given(all_settings(), counts, counts)
+@given(
+    all_settings(),
+    st.integers(1, 8_000),
+    st.lists(st.integers(1, 900), min_size=1, max_size=5),
+    st.booleans(),
+)
+def test_a_whole_run_takes_as_many_updates_whoever_runs_ahead(settings, total, sizes, eager):
+    limiter = RateLimiter(settings)
+    limiter.ends_at(total)
+    for size in itertools.cycle(sizes):
+        if eager and limiter.due():
+            limiter.updated(limiter.due())
+        if limiter.steps >= total:
+            break
+        if limiter.may_insert():
+            limiter.inserted(min(size, total - limiter.steps))
+        else:
+            limiter.updated(settings.updates_at_once)
+    limiter.finish()
+    limiter.updated(limiter.due())
+    counted = max(0, total - settings.learning_starts)
+    assert limiter.updates == math.floor(settings.fraction * counted)
+
+
+@given(all_settings(), st.integers(0, 10_000), st.integers(0, 10_000))
 def test_updates_that_no_rows_account_for_are_waited_for_by_a_window_at_most(
     settings, steps, updates
 ):
