@@ -22,6 +22,9 @@ _FIRST_RECONNECT_MILLISECONDS = 50
 _LONGEST_RECONNECT_MILLISECONDS = 1_000
 _CONNECT_TIMEOUT_MILLISECONDS = 5_000
 
+# A learner's container comes back with another address; gRPC would ask for it every 30 s at most.
+_RESOLVE_AGAIN_MILLISECONDS = 1_000
+
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [
@@ -52,6 +55,7 @@ def client_options(address: str, max_message_bytes: int) -> list[tuple[str, Any]
         # Despite its name this bounds one attempt to connect.
         ("grpc.min_reconnect_backoff_ms", _CONNECT_TIMEOUT_MILLISECONDS),
         ("grpc.service_config", _SERVICE_CONFIG),
+        ("grpc.dns_min_time_between_resolutions_ms", _RESOLVE_AGAIN_MILLISECONDS),
         # A proxy for the world outside must not stand between two processes of one machine.
         ("grpc.enable_http_proxy", 0 if is_loopback(address) else 1),
     ]

@@ -18,7 +18,7 @@ from common.statuses import Code, Status
 from protos.wiserl.v1 import learner_pb2
 from sampler.exits import ExitCode, SamplerStopError
 from sampler.refusals import Refused
-from sampler.retries import Action, Backoff, action, is_silence
+from sampler.retries import Action, Backoff, Patience, action, is_silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +63,7 @@ class _Method(Generic[R]):
 
     def __init__(self, channel: grpc.aio.Channel, name: str, response: type[R]) -> None:
         self.name = name
+        self.patience = Patience()
         self.call = channel.unary_unary(
             f"/{_SERVICE.full_name}/{name}",
             request_serializer=_as_it_is,
@@ -199,16 +200,19 @@ class LearnerClient:
         """The final answer to a call: a response, or a refusal; anything else is raised."""
         backoff = Backoff(self._draw)
         while True:
+            request = payload()
+            allowed = method.patience.seconds(seconds or _DEFAULT_SECONDS, len(request))
             began = time.monotonic()
             try:
-                response: R = await method.call(
-                    payload(), timeout=seconds or _DEFAULT_SECONDS, wait_for_ready=True
-                )
+                response: R = await method.call(request, timeout=allowed, wait_for_ready=True)
             except grpc.aio.AioRpcError as error:
                 status = statuses.read(error)
             else:
+                method.patience.sufficed((time.monotonic() - began) / allowed)
                 self._heard()
                 return response
+            if self._is_busy(status):
+                method.patience.was_too_short()
             self._listen(began, status)
             reaction = action(status)
             if reaction == Action.REFUSED:
@@ -223,16 +227,18 @@ class LearnerClient:
             else:
                 await asyncio.sleep(backoff.pause())
 
+    def _is_busy(self, status: Status) -> bool:
+        """Whether a deadline passed on a standing connection: the learner, or the line, is busy."""
+        connected = self._channel.get_state() == grpc.ChannelConnectivity.READY
+        return status.code == Code.DEADLINE_EXCEEDED and connected
+
     def _listen(self, began: float, status: Status) -> None:
         """Notes whether a failed call was answered at all.
 
         Raises:
             SamplerStopError: Nothing was heard of the learner for too long.
         """
-        # A deadline that passes on a standing connection is a learner that is busy.
-        connected = self._channel.get_state() == grpc.ChannelConnectivity.READY
-        busy = status.code == Code.DEADLINE_EXCEEDED and connected
-        if busy or not is_silence(status):
+        if self._is_busy(status) or not is_silence(status):
             self._heard()
             return
         if self._silent_since is None:

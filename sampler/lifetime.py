@@ -95,7 +95,10 @@ class Lifetime:
             self._life.cancel()
 
     async def _live(self) -> None:
-        """Serves run after run until one is over, or this sampler was told to stop."""
+        """Serves run after run until one is over, or this sampler was told to stop.
+
+        Each time the learner forgets who we are it begins anew, with the environments at hand.
+        """
         while self._signal is None:
             run = await self._client.get_run()
             if run.protocol_version != PROTOCOL_VERSION:
@@ -108,28 +111,30 @@ class Lifetime:
                 await self._serve(run)
             except RunChangedError as change:
                 _logger.info("run_changed", message=str(change))
-                await self._pause()
+            except UnknownSamplerError as forgotten:
+                # A learner that was started again may have other limits: asked anew, too.
+                _logger.info("registering_again", message=str(forgotten))
             else:
                 return
+            await self._pause()
 
     async def _serve(self, run: learner_pb2.GetRunResponse) -> None:
-        """Registers and works, as often as the learner forgets who we are; until all is over."""
+        """Registers and works until all is over.
+
+        Raises:
+            RunChangedError: The learner serves another run.
+            UnknownSamplerError: The learner has forgotten this sampler.
+            SamplerStopError: The sampler cannot go on.
+        """
         pool, core = await self._build(run)
-        while self._signal is None:
-            response = await self._client.register(core.register_request(run))
-            try:
-                core.on_registered(response)
-            except WiseRLError as error:
-                raise SamplerStopError(ExitCode.REFUSED, str(error)) from error
-            _logger.info("registered", run_id=run.run_id, index=core.index, slots=pool.slots)
-            self._began = time.monotonic()
-            try:
-                await self._work(pool, core)
-            except UnknownSamplerError as forgotten:
-                _logger.info("registering_again", message=str(forgotten))
-                await self._pause()
-            else:
-                return
+        response = await self._client.register(core.register_request(run))
+        try:
+            core.on_registered(response)
+        except WiseRLError as error:
+            raise SamplerStopError(ExitCode.REFUSED, str(error)) from error
+        _logger.info("registered", run_id=run.run_id, index=core.index, slots=pool.slots)
+        self._began = time.monotonic()
+        await self._work(pool, core)
 
     async def _pause(self) -> None:
         """Between two starts: short after a good session, longer where they follow fast."""

@@ -74,7 +74,8 @@ class Backoff:
     """
 
     FIRST_SECONDS = 0.1
-    LONGEST_SECONDS = 2.0
+    LONGEST_SECONDS = 1.0
+    """A learner that is restarted finds its samplers back within about so long."""
 
     def __init__(self, draw: random.Random) -> None:
         self._draw = draw
@@ -87,4 +88,32 @@ class Backoff:
 
     def pause_of(self, seconds: float) -> float:
         """How long to wait where the learner says how long: as long, and up to half more."""
-        return seconds * (1 + self._draw.random() / 2)
+        return max(seconds, self.FIRST_SECONDS) * (1 + self._draw.random() / 2)
+
+
+class Patience:
+    """How long to wait for the answers of one kind of call.
+
+    What takes longer than its deadline to transmit, or to transmit and be held, would be cut off in
+    every attempt, however often it is repeated: a request gets time for its size, and where an
+    attempt was cut off although the learner is there, the next ones get twice the time.
+    """
+
+    SLOWEST_BYTES_PER_SECOND = 2**20
+    MOST_FACTOR = 16.0
+
+    def __init__(self) -> None:
+        self._factor = 1.0
+
+    def seconds(self, deadline_seconds: float, size_bytes: int) -> float:
+        """The deadline of the next attempt, for a request of so many bytes."""
+        return self._factor * (deadline_seconds + size_bytes / self.SLOWEST_BYTES_PER_SECOND)
+
+    def was_too_short(self) -> None:
+        """An attempt was cut off."""
+        self._factor = min(2 * self._factor, self.MOST_FACTOR)
+
+    def sufficed(self, share: float) -> None:
+        """An answer came within this share of the time that it was given."""
+        if share < 0.4:
+            self._factor = max(1.0, self._factor / 2)

@@ -79,6 +79,18 @@ def registration(index=0, last_sequence=0):
     )
 
 
+def remembers(learner, answer):
+    """`answer` to a sampler that has registered with this learner, UNKNOWN_SAMPLER to others."""
+
+    def of(request):
+        known = {registered.sampler_id for registered in learner.requests["Register"]}
+        if request.sampler_id not in known:
+            return Refuse(Code.FAILED_PRECONDITION, "UNKNOWN_SAMPLER")
+        return answer(request) if callable(answer) else answer
+
+    return of
+
+
 def weights(version=1, model=b"model", revision=1, grants=()):
     return learner_pb2.PullWeightsResponse(
         version=version,
@@ -98,6 +110,7 @@ class FakeLearner(learner_pb2_grpc.LearnerServiceServicer):
         answers: By method.
         requests: What was asked, by method, in order.
         calls: The methods asked, in order.
+        seconds_left: Until the deadline of each call when it came, by method, in order.
     """
 
     def __init__(self):
@@ -111,6 +124,7 @@ class FakeLearner(learner_pb2_grpc.LearnerServiceServicer):
         }
         self.requests = collections.defaultdict(list)
         self.calls = []
+        self.seconds_left = collections.defaultdict(list)
         self._news = threading.Condition()
         self._waiting = []
 
@@ -118,6 +132,7 @@ class FakeLearner(learner_pb2_grpc.LearnerServiceServicer):
         with self._news:
             self.requests[method].append(request)
             self.calls.append(method)
+            self.seconds_left[method].append(context.time_remaining())
             self._news.notify_all()
         for waiting in self._waiting:
             waiting.set()

@@ -67,6 +67,21 @@ def test_a_deadline_means_the_same_push_again():
     assert learner.requests["PushTrajectories"] == [PUSH] * 2
 
 
+def test_a_push_that_takes_longer_than_its_deadline_gets_longer():
+    """As where the line is slow: cut off at the same time again and again, it would never end."""
+    learner = FakeLearner()
+    learner.answers["GetRun"] = [run_of(push_deadline_milliseconds=50)]
+
+    def in_time(request):
+        return ACCEPTED if learner.seconds_left["PushTrajectories"][-1] > 0.15 else NEVER
+
+    learner.answers["PushTrajectories"] = [in_time]
+    assert against(learner, lambda client: client.push(PUSH)) == ACCEPTED
+    assert learner.requests["PushTrajectories"] == [PUSH] * len(
+        learner.seconds_left["PushTrajectories"]
+    )
+
+
 @pytest.mark.parametrize(
     ("refuse", "too_large"),
     [

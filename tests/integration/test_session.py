@@ -6,8 +6,18 @@ import signal
 import threading
 
 import pytest
-from fake_learner import NEVER, FakeLearner, Refuse, registration, run_of, serving, weights
+from fake_learner import (
+    NEVER,
+    FakeLearner,
+    Refuse,
+    registration,
+    remembers,
+    run_of,
+    serving,
+    weights,
+)
 from fake_pool import FakePool
+from processes import free_port
 
 from common.statuses import Code
 from protos.wiserl.v1 import grant_pb2, learner_pb2
@@ -160,6 +170,140 @@ def test_a_forgotten_sampler_registers_again_with_its_index():
     assert first.sampler_id == second.sampler_id
     # The sequence of the push that was lost is left out.
     assert pushed(learner) == [(1, 10, [0]), (2, 11, [0])]
+
+
+def restarted(first, second, ready):
+    """Runs a sampler against a learner, and when that is `ready` against another in its place.
+
+    Its exit code, its pools and the port, which stays the same.
+    """
+    pools = []
+
+    def make(config):
+        pools.append(FakePool(config))
+        return pools[-1]
+
+    async def work():
+        port = free_port()
+        options = SamplerOptions(learner=f"127.0.0.1:{port}", workers=2, envs_per_worker=2)
+        async with serving(first, port):
+            life = asyncio.create_task(Lifetime(options, make).run())
+            await ready(first)
+        async with serving(second, port):
+            return await life
+
+    return asyncio.run(work()), pools
+
+
+def window_of(fragments, grant_id, version=1):
+    grant = grant_pb2.Grant(grant_id=grant_id)
+    grant.collect.rows, grant.collect.version, grant.collect.or_newer = 4, version, True
+    grant.collect.window.fragments = fragments
+    return grant
+
+
+def resumed_learner(last_sequence):
+    """A learner of the same run in a new process: it knows no sampler, but sequences."""
+    learner = FakeLearner()
+    learner.answers["GetRun"] = [run_of(wait_milliseconds=100)]
+    learner.answers["Register"] = [registration(index=3, last_sequence=last_sequence)]
+    learner.answers["PushTrajectories"] = [remembers(learner, verdict("VERDICT_ACCEPTED"))]
+    answers = iter(
+        [
+            weights(7, grants=[window_of(4, 20, version=7)]),
+            after(learner, "PushTrajectories", 3, OVER),
+        ]
+    )
+
+    def pulled(request):
+        if request.leaving:
+            return weights()
+        answer = next(answers)
+        return answer(request) if callable(answer) else answer
+
+    learner.answers["PullWeights"] = [remembers(learner, pulled)]
+    return learner
+
+
+@pytest.mark.parametrize(("counted", "dropped"), [(0, 16), (1, 0)])
+def test_a_learner_that_is_restarted_in_the_middle_of_a_push(counted, dropped):
+    first, second = FakeLearner(), resumed_learner(last_sequence=counted)
+    first.answers["Register"] = [registration(index=3)]
+    first.answers["PushTrajectories"] = [NEVER]
+    first.answers["PullWeights"] = [weights(grants=[window_of(4, 10)]), NEVER]
+
+    async def held(learner):
+        await learner.asked("PushTrajectories", 1)
+        await learner.asked("PullWeights", 2)
+
+    code, pools = restarted(first, second, held)
+    assert code == ExitCode.FINISHED
+    # The environments are the same, and so is the sampler.
+    assert len(pools) == 1
+    (before,), (after_it,) = first.requests["Register"], second.requests["Register"]
+    assert after_it.previous_index == 3
+    assert after_it.sampler_id == before.sampler_id
+    # The push in flight was tried again as it was; then its sequence is left out.
+    (lost,) = pushed(first)
+    fresh = [push for push in pushed(second) if push != lost]
+    assert [sequence for sequence, _, _ in fresh[:2]] == [2, 3]
+    assert {grant for _, grant, _ in fresh} == {20}
+    # Rows that the former process took, and told the next one of, are not lost.
+    told = [p.progress.rows_dropped for p in pulls(second) if p.have_version == 7]
+    assert told[0] == dropped
+    assert all(pull.wait_milliseconds == 100 for pull in pulls(second)[-2:-1])
+
+
+def test_a_learner_that_is_restarted_in_the_middle_of_a_pull():
+    first, second = FakeLearner(), resumed_learner(last_sequence=2)
+    first.answers["Register"] = [registration(index=3)]
+    first.answers["PullWeights"] = [weights(grants=[round_of(4)]), NEVER]
+
+    async def waiting(learner):
+        await learner.asked("PushTrajectories", 1)
+        await learner.asked("PullWeights", 2)
+
+    code, pools = restarted(first, second, waiting)
+    assert code == ExitCode.FINISHED
+    assert len(pools) == 1
+    assert second.calls[0] == "PullWeights"
+    assert second.calls.index("GetRun") < second.calls.index("Register")
+    assert pushed(second)[0][0] == 3
+
+
+def test_a_push_of_before_that_the_learner_still_takes():
+    """A connection that broke, or a learner whose sessions outlived its sockets."""
+    first, second = FakeLearner(), FakeLearner()
+    first.answers["PushTrajectories"] = [NEVER]
+    first.answers["PullWeights"] = [weights(grants=[round_of(8, slots=4)]), NEVER]
+    second.answers["PushTrajectories"] = [verdict("VERDICT_DUPLICATE")]
+    second.answers["PullWeights"] = [after(second, "PushTrajectories", 2, OVER), weights()]
+
+    async def held(learner):
+        await learner.asked("PushTrajectories", 1)
+
+    assert restarted(first, second, held)[0] == ExitCode.FINISHED
+    assert second.requests["Register"] == []
+    assert pushed(second)[0] == pushed(first)[0]
+    assert [sequence for sequence, _, _ in pushed(second)] == [1, 2]
+
+
+def test_a_learner_that_drains_and_comes_back():
+    first, draining, second = FakeLearner(), FakeLearner(), resumed_learner(last_sequence=0)
+    first.answers["Register"] = [registration(index=3)]
+    first.answers["PullWeights"] = [weights(grants=[window_of(4, 10)]), NEVER]
+    for method in first.answers:
+        draining.answers[method] = [Refuse(Code.UNAVAILABLE, "DRAINING")]
+
+    async def turns_away(learner):
+        await learner.asked("PushTrajectories", 1)
+        learner.answers.update(draining.answers)
+        await learner.asked("PushTrajectories", len(learner.requests["PushTrajectories"]) + 2)
+
+    code, pools = restarted(first, second, turns_away)
+    assert code == ExitCode.FINISHED
+    assert len(pools) == 1
+    assert second.requests["Register"][0].previous_index == 3
 
 
 @pytest.mark.parametrize(("environment", "built"), [("Fake-v0", 1), ("Other-v0", 2)])

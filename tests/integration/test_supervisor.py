@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from fake_learner import NEVER, FakeLearner, Refuse, run_of, served
+from fake_learner import NEVER, FakeLearner, Refuse, remembers, run_of, served
 from onnx import helper
 from processes import descendants, free_port, is_alive, until
 
@@ -219,6 +219,43 @@ def test_a_killed_worker_is_replaced_and_its_fragments_are_rolled_again(start, e
     assert len(incarnations) == 2
     assert learner.requests["PullWeights"][-1].progress.worker_restarts == 1
     assert "worker_lost" in [event["event"] for event in events()]
+
+
+def test_a_restarted_learner_finds_the_same_workers_under_the_same_index(start, events):
+    window = grant_pb2.Grant(grant_id=10)
+    window.collect.rows, window.collect.version, window.collect.or_newer = 32, 1, True
+    window.collect.window.fragments = 8
+    port = free_port()
+    first, second = learner_with(answer(window), NEVER), learner_with()
+    first.answers["Register"][0].index = 3
+    with served(first, port) as address:
+        sampler = start(address)
+        first.wait_for(lambda learner: len(learner.requests["PushTrajectories"]) > 2)
+        family = descendants(sampler.pid)
+    registration = learner_pb2.RegisterResponse()
+    registration.CopyFrom(first.answers["Register"][0])
+    registration.incarnation_base, registration.last_sequence = 1 << 44, 2
+    second.answers["Register"] = [registration]
+    pulls = iter([answer(window), NEVER, answer()])
+    second.answers["PullWeights"] = [remembers(second, lambda _: next(pulls))]
+    second.answers["PushTrajectories"] = [
+        remembers(second, learner_pb2.PushTrajectoriesResponse(verdict="VERDICT_ACCEPTED"))
+    ]
+    with served(second, port):
+        second.wait_for(lambda learner: len(learner.requests["PushTrajectories"]) > 4)
+        assert descendants(sampler.pid) == family
+        sampler.terminate()
+        assert sampler.wait(30) == 128 + signal.SIGTERM
+    assert second.requests["Register"][0].previous_index == 3
+    fresh = [
+        push
+        for push in second.requests["PushTrajectories"]
+        if all(part.incarnation == 1 << 44 for part in push.batch.slots)
+    ]
+    # At most the push in flight was tried again.
+    assert len(second.requests["PushTrajectories"]) - len(fresh) <= 1
+    assert {part.first_row for part in fresh[0].batch.slots} == {0}
+    assert "registering_again" in [event["event"] for event in events()]
 
 
 def test_an_environment_that_is_not_there(start, events):
