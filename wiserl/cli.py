@@ -22,7 +22,7 @@ VERBS = {
     "eval": ("wiserl.verbs.eval", "play a trained policy and say how well it does"),
     "export": ("wiserl.verbs.export", "write a trained policy as ONNX for use elsewhere"),
     "watch": ("wiserl.verbs.watch", "show a run as it goes, from any machine"),
-    "plot": ("wiserl.verbs.plot", "draw the learning curve of a run"),
+    "plot": ("wiserl.verbs.plot", "draw the learning curves of runs"),
     "doctor": ("wiserl.verbs.doctor", "say what would go wrong here, and what to do about it"),
     "bench": ("wiserl.verbs.bench", "measure again what is claimed about learning"),
 }

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +33,16 @@ ALONE = {
     ".venv/bin/wiserl learner ppo --help",
     ".venv/bin/wiserl sampler --help",
     ".venv/bin/wiserl plot runs/CartPole-v1/ppo/*",
+    ".venv/bin/wiserl plot",
+    f"{TRAIN} --seeds 0-2",
+    f"{TRAIN} --json",
+    f"WANDB_MODE=offline {TRAIN} --callback wiserl.weights_and_biases:WeightsAndBiases",
     ".venv/bin/wiserl eval runs/CartPole-v1/ppo/*",
+    ".venv/bin/wiserl eval runs/CartPole-v1/ppo/* --stochastic --episodes 20",
+    ".venv/bin/wiserl eval runs/CartPole-v1/ppo/* --video --episodes 3",
+    ".venv/bin/wiserl export runs/CartPole-v1/ppo/* -o policy.onnx",
+    ".venv/bin/wiserl doctor",
+    ".venv/bin/wiserl --print-completion bash > wiserl-completion.bash",
     ".venv/bin/buf build --exclude-source-info -o protos/baseline.binpb",
     ".venv/bin/pre-commit install",
 }
@@ -40,6 +50,16 @@ ALONE = {
 BESIDE_A_LEARNER = {
     ".venv/bin/wiserl sampler --learner 127.0.0.1:5555",
     ".venv/bin/python examples/minimal_sampler.py 127.0.0.1:5555",
+}
+# Look at that learner and end.
+LOOKS = {
+    ".venv/bin/wiserl watch 127.0.0.1:5555 --once",
+    ".venv/bin/wiserl doctor 127.0.0.1:5555",
+}
+# End when the run does.
+WATCHING = {
+    ".venv/bin/wiserl watch 127.0.0.1:5555",
+    ".venv/bin/wiserl watch 127.0.0.1:5555 --json --interval-seconds 5",
 }
 ELSEWHERE = dict.fromkeys(
     (
@@ -52,6 +72,7 @@ ELSEWHERE = dict.fromkeys(
 WHY_NOT = {
     ".venv/bin/wiserl bench learning --minutes 60": "an hour; test_bench_queue.py runs one",
     ".venv/bin/python benchmarks/report.py": "rewrites a page; test_results_page.py checks it",
+    ".venv/bin/pip install --editable '.[wandb]'": "changes the environment under test",
     "scripts/test": "this test is part of it; CI runs it",
     "scripts/test lint types imports": "parts of scripts/test, which CI runs",
     "scripts/test quick": "a part of scripts/test, which CI runs",
@@ -81,7 +102,7 @@ def documented() -> set[str]:
 
 
 def test_every_command_is_accounted_for_once():
-    tables = [ALONE, {LEARNER}, BESIDE_A_LEARNER, set(ELSEWHERE), set(WHY_NOT)]
+    tables = [ALONE, {LEARNER}, BESIDE_A_LEARNER, LOOKS, WATCHING, set(ELSEWHERE), set(WHY_NOT)]
     assert documented() == set().union(*tables)
     assert sum(map(len, tables)) == len(set().union(*tables))
 
@@ -163,7 +184,8 @@ def test_a_command_runs(command, checkout, tmp_path):
     )
     assert result.returncode == 0, result.stdout + result.stderr
     if trains and not command.endswith("--help"):
-        assert len(list(tmp_path.glob("CartPole-v1/ppo/*/curve.png"))) == 1
+        seeds = 3 if "--seeds 0-2" in command else 1
+        assert len(list(tmp_path.glob("CartPole-v1/ppo/*/curve.png"))) == seeds
 
 
 @pytest.mark.slow
@@ -223,3 +245,46 @@ def test_a_command_runs_beside_a_learner(command, checkout, tmp_path):
     (record,) = tmp_path.glob("CartPole-v1/ppo/*")
     assert (record / "curve.png").exists()
     assert len((record / "evaluations.csv").read_text().splitlines()) == 3
+
+
+def answers(port: int) -> bool:
+    """Whether anything listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_commands_watch_a_run_to_its_end(checkout, tmp_path):
+    port = str(free_port())
+    variables = environment(WISERL_RUNS=str(tmp_path))
+
+    def started(command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["bash", "-c", "exec " + command.replace("5555", port)],
+            cwd=checkout,
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    running = {LEARNER: started(LEARNER)}
+    try:
+        processes.until("a learner", lambda: answers(int(port)))
+        for command in sorted(LOOKS):
+            running[command] = started(command)
+            output, _ = running[command].communicate(timeout=60)
+            assert "CartPole-v1" in output
+        running |= {command: started(command) for command in sorted(WATCHING)}
+        sampler = ".venv/bin/wiserl sampler --learner 127.0.0.1:5555"
+        running[sampler] = started(sampler)
+        for command in (*WATCHING, LEARNER, sampler):
+            output, _ = running[command].communicate(timeout=200)
+            assert running[command].returncode == 0, f"{command}: {output}"
+            assert "finished" in output or command not in WATCHING
+        assert [running[command].returncode for command in LOOKS] == [0, 0]
+    finally:
+        for process in running.values():
+            process.kill()
+            process.communicate()
