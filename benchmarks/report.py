@@ -105,6 +105,41 @@ def small(records: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def replay(record: dict[str, Any]) -> str:
+    """Batches out of replay, beside plain NumPy and peers."""
+    result, batch = record["result"], record["result"]["settings"]["batch"]
+    found = result["batches_per_second"]
+    plain = {name: found[f"plain_{name}"] for name in ("uniform", "prioritised")}
+    lines = [
+        "## Replay",
+        "",
+        f"Batches of {batch} out of {result['settings']['capacity']:,} rows of HalfCheetah's size,",
+        "per second of CPU time of one thread, median (range), and over plain NumPy's median.",
+        "Prioritised: draw, gather and new priorities.",
+        "",
+        "| store | uniform | ratio | prioritised | ratio |",
+        "|---|---|---|---|---|",
+    ]
+    for system, rates in {"WiseRL": found, "plain NumPy": plain, **result["peers"]}.items():
+        cells = [system]
+        for name, base in plain.items():
+            if name in rates:
+                rate = rates[name]
+                cells.append(f"{rate['median']:,.0f} ({rate['min']:,.0f} to {rate['max']:,.0f})")
+                cells.append(f"{rate['median'] / base['median']:.2f}")
+            else:
+                cells += ["-", "-"]
+        lines.append(f"| {' | '.join(cells)} |")
+    inserted = result["inserted_rows_per_second"]
+    lines += [
+        "",
+        f"Inserted, in pushes of 800 rows: {inserted['uniform'] / 1e6:.1f} M rows a second, with "
+        f"priorities {inserted['prioritised'] / 1e6:.1f} M,",
+        f"with 5-step windows {inserted['uniform_5_step'] / 1e6:.1f} M.",
+    ]
+    return "\n".join(lines)
+
+
 def machines(records: dict[str, dict[str, Any]]) -> str:
     """Where each figure comes from."""
     lines = ["## Where this was measured", "", "| file | commit | machine | command |"]
@@ -127,6 +162,8 @@ def page() -> str:
         parts.append(training(records["training_speed"]))
     if rolled:
         parts.append(rolling(rolled))
+    if "replay" in records:
+        parts.append(replay(records["replay"]))
     parts += [small(records), machines(records)]
     return "\n\n".join(parts) + "\n"
 
