@@ -13,16 +13,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from learner.observer import Observer, StopTraining
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from learner.observer import Observer, StopTraining
     from learner.outcome import Outcome
     from wiserl.agent import Agent
 
-__all__ = ["Observer", "StopTraining", "load", "train"]
+__all__ = ["Observer", "StopTraining", "load", "resume", "train"]
 
 
 def train(
@@ -31,6 +30,7 @@ def train(
     env: str,
     runs: Path | str = "runs",
     config: Path | str | None = None,
+    init_from: Path | str | None = None,
     callbacks: Sequence[Observer] = (),
     **settings: Any,  # noqa: ANN401 - any setting
 ) -> Outcome:
@@ -41,6 +41,7 @@ def train(
         env: A Gymnasium id, or `module:factory`.
         runs: The folder of all runs.
         config: A YAML file of settings.
+        init_from: The folder of a run whose parameters to begin with.
         callbacks: Are told how it goes; nothing is printed. One may raise StopTraining.
         **settings: Any other setting of the run (`total_steps`), of the samplers (`samplers`,
             `workers`, `in_process`) or of the algorithm (`learning_rate`), by its name.
@@ -54,8 +55,39 @@ def train(
     from wiserl import api
 
     return api.train(
-        algorithm, env=env, runs=runs, config=config, callbacks=callbacks, given=settings
+        algorithm,
+        given={"env": env, **settings},
+        runs=runs,
+        config=config,
+        init_from=init_from,
+        callbacks=callbacks,
     )
+
+
+def resume(
+    run: Path | str,
+    *,
+    callbacks: Sequence[Observer] = (),
+    **settings: Any,  # noqa: ANN401 - any setting
+) -> Outcome:
+    """Goes on with a run from its last checkpoint, under its id and settings, in its folder.
+
+    Args:
+        run: The run's folder.
+        callbacks: As for `train`.
+        **settings: What is to change, such as a larger `total_steps` for a run that has finished.
+
+    Returns:
+        How it went, over all of the run's processes.
+
+    Raises:
+        WiseRLError: Not a run that can go on, a setting that cannot be, or a run that failed.
+    """
+    from pathlib import Path
+
+    from wiserl import api
+
+    return api.resume(Path(run), callbacks=callbacks, given=settings)
 
 
 def load(run: Path | str) -> Agent:

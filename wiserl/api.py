@@ -12,7 +12,8 @@ from learner import schema
 from learner.config import RunConfig
 from learner.observer import Observers
 from learner.outcome import Status
-from wiserl import launch
+from learner.run_folder import RunFolder
+from wiserl import launch, resuming
 from wiserl.local import LocalConfig
 from wiserl.settings import Settings
 
@@ -30,18 +31,20 @@ _ORIGIN = "wiserl.train"
 def train(
     algorithm: str,
     *,
-    env: str,
-    runs: Path | str,
-    config: Path | str | None,
-    callbacks: Sequence[Observer],
     given: Mapping[str, Any],
+    runs: Path | str = "runs",
+    config: Path | str | None = None,
+    resume: Path | None = None,
+    init_from: Path | str | None = None,
+    callbacks: Sequence[Observer] = (),
 ) -> Outcome:
-    """See `wiserl.train`. `WISERL_*` variables are for command lines and play no part.
+    """See `wiserl.train` and `wiserl.resume`.
+
+    `WISERL_*` variables are for command lines and play no part.
 
     Raises:
         WiseRLError: A setting that cannot be, or a run that failed.
     """
-    given = {"env": env, **given}
     names = {"run": _names(RunConfig()), "local": _names(LocalConfig())}
     sections = {
         section: {name: value for name, value in given.items() if name in known}
@@ -51,7 +54,7 @@ def train(
     rest = {name: value for name, value in given.items() if name not in house}
     settings = Settings.gather(
         algorithm,
-        environment=env,
+        environment=given.get("env"),
         config=None if config is None else Path(config),
         variables={},
     ).above(schema.Layer(_ORIGIN, sections))
@@ -65,14 +68,19 @@ def train(
         layer = schema.Layer(_ORIGIN, {"hyperparameters": rest})
         return settings.above(layer).applied(default, "hyperparameters")
 
+    run = settings.applied(RunConfig(), "run")
+    if resume is not None:
+        resuming.check_same(resume, run)
     n_envs = rest.get("n_envs", settings.peek("hyperparameters", "n_envs"))
     observer = Observers(callbacks)
     order = launch.Order(
         algorithm=algorithm,
-        run=settings.applied(RunConfig(), "run"),
+        run=run,
         hyperparameters=hyperparameters,
         n_envs=n_envs if isinstance(n_envs, int) else None,
         runs=Path(runs),
+        resume=resume,
+        init_from=None if init_from is None else Path(init_from),
         command=sys.argv,
         observer=observer,
     )
@@ -83,6 +91,17 @@ def train(
     if outcome.status == Status.FAILED:
         raise WiseRLError(f"{outcome.error} (the record is in {outcome.folder})")
     return outcome
+
+
+def resume(run: Path, *, callbacks: Sequence[Observer], given: Mapping[str, Any]) -> Outcome:
+    """See `wiserl.resume`.
+
+    Raises:
+        WiseRLError: Not a run that can go on, a setting that cannot be, or a run that failed.
+    """
+    algorithm = resuming.algorithm_of(run)
+    config = RunFolder(run).config
+    return train(algorithm, given=given, config=config, resume=run, callbacks=callbacks)
 
 
 def _names(instance: DataclassInstance) -> frozenset[str]:

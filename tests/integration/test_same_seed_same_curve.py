@@ -29,6 +29,22 @@ def test_two_samplers_twice_and_in_process(tmp_path, env):
     assert inside == first
 
 
+def test_replay_in_rounds_twice_and_in_process(tmp_path):
+    def replay(name, *arguments):
+        command = processes.wiserl("train", "dqn", "--env", "CartPole-v1", "--quiet", "--sync")
+        command += ["True", "--runs", str(tmp_path / name), "--seed", "5", "--samplers", "2"]
+        command += ["--total-steps", "1500", "--learning-starts", "300", "--eval-points", "0"]
+        command += ["--final-eval-episodes", "2", "--prioritised", *arguments]
+        subprocess.run(command, check=True, timeout=200)
+        return processes.metrics(tmp_path / name)
+
+    first = replay("first")
+    assert float(first[-1]["replay/ratio"]) > 0
+    assert first[-1]["global_step"] == "1500"
+    assert replay("again") == first
+    assert replay("inside", "--in-process") == first
+
+
 def test_another_seed_gives_another_curve(tmp_path):
     first = train(tmp_path / "first", "CartPole-v1", "--seed", "5", "--in-process")
     other = train(tmp_path / "other", "CartPole-v1", "--seed", "6", "--in-process")
