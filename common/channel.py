@@ -66,6 +66,7 @@ def open_channel(
     *,
     max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
     credentials: grpc.ChannelCredentials | None = None,
+    own_connection: bool = False,
 ) -> grpc.aio.Channel:
     """A channel to the learner at `HOST:PORT`; it connects with the first call.
 
@@ -73,11 +74,14 @@ def open_channel(
         address: Where the learner serves.
         max_message_bytes: The largest message either way.
         credentials: TLS, with a token where composed with call credentials; None for plain text.
+        own_connection: Not the one that other channels of this process to this address share.
 
     Raises:
         InvalidFieldError: The address cannot be one.
     """
     options = client_options(address, max_message_bytes)
+    if own_connection:
+        options.append(("grpc.use_local_subchannel_pool", 1))
     if credentials is None:
         return grpc.aio.insecure_channel(address, options=options)
     return grpc.aio.secure_channel(address, credentials, options=options)

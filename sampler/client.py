@@ -63,12 +63,18 @@ class _Method(Generic[R]):
 
     def __init__(self, channel: grpc.aio.Channel, name: str, response: type[R]) -> None:
         self.name = name
+        self.channel = channel
         self.patience = Patience()
         self.call = channel.unary_unary(
             f"/{_SERVICE.full_name}/{name}",
             request_serializer=_as_it_is,
             response_deserializer=response.FromString,
         )
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a deadline that passes now says no more than that the learner is busy."""
+        return self.channel.get_state() == grpc.ChannelConnectivity.READY
 
 
 def _as_it_is(payload: bytes) -> bytes:
@@ -110,18 +116,27 @@ class LearnerClient:
 
     def _open(self, max_message_bytes: int) -> None:
         self._receives_bytes = max_message_bytes
-        self._channel = channel = open_channel(
-            self._address, max_message_bytes=max_message_bytes, credentials=self._credentials
+        # Two connections: on one, where a push takes long, the pulls that renew the lease would
+        # wait behind what of it lies in the buffers of the connection.
+        self._channel, self._wide = (
+            open_channel(
+                self._address,
+                max_message_bytes=max_message_bytes,
+                credentials=self._credentials,
+                own_connection=own_connection,
+            )
+            for own_connection in (False, True)
         )
-        self._get_run = _Method(channel, "GetRun", learner_pb2.GetRunResponse)
-        self._register = _Method(channel, "Register", learner_pb2.RegisterResponse)
-        self._pull = _Method(channel, "PullWeights", learner_pb2.PullWeightsResponse)
-        self._push = _Method(channel, "PushTrajectories", learner_pb2.PushTrajectoriesResponse)
-        self._report = _Method(channel, "ReportEpisodes", learner_pb2.ReportEpisodesResponse)
+        self._get_run = _Method(self._channel, "GetRun", learner_pb2.GetRunResponse)
+        self._register = _Method(self._channel, "Register", learner_pb2.RegisterResponse)
+        self._pull = _Method(self._channel, "PullWeights", learner_pb2.PullWeightsResponse)
+        self._push = _Method(self._wide, "PushTrajectories", learner_pb2.PushTrajectoriesResponse)
+        self._report = _Method(self._channel, "ReportEpisodes", learner_pb2.ReportEpisodesResponse)
 
     async def close(self) -> None:
         """Hangs up; calls under way end with `asyncio.CancelledError`."""
         await self._channel.close(None)
+        await self._wide.close(None)
 
     async def get_run(self) -> learner_pb2.GetRunResponse:
         """What run there is; its limits hold for the calls that follow."""
@@ -131,7 +146,7 @@ class LearnerClient:
         self._limits = run.limits
         if run.limits.max_message_bytes > self._receives_bytes:
             # A channel's limits are fixed when it is opened.
-            await self._channel.close(None)
+            await self.close()
             self._open(run.limits.max_message_bytes)
         return run
 
@@ -211,9 +226,13 @@ class LearnerClient:
                 method.patience.sufficed((time.monotonic() - began) / allowed)
                 self._heard()
                 return response
-            if self._is_busy(status):
+            is_busy = method.is_connected and status.code == Code.DEADLINE_EXCEEDED
+            if is_busy:
                 method.patience.was_too_short()
-            self._listen(began, status)
+            if is_busy or not is_silence(status):
+                self._heard()
+            else:
+                self._wait_on(began, status)
             reaction = action(status)
             if reaction == Action.REFUSED:
                 return Refused(status.code, str(status))
@@ -227,20 +246,12 @@ class LearnerClient:
             else:
                 await asyncio.sleep(backoff.pause())
 
-    def _is_busy(self, status: Status) -> bool:
-        """Whether a deadline passed on a standing connection: the learner, or the line, is busy."""
-        connected = self._channel.get_state() == grpc.ChannelConnectivity.READY
-        return status.code == Code.DEADLINE_EXCEEDED and connected
-
-    def _listen(self, began: float, status: Status) -> None:
-        """Notes whether a failed call was answered at all.
+    def _wait_on(self, began: float, status: Status) -> None:
+        """Notes that a call was not answered at all.
 
         Raises:
             SamplerStopError: Nothing was heard of the learner for too long.
         """
-        if self._is_busy(status) or not is_silence(status):
-            self._heard()
-            return
         if self._silent_since is None:
             self._silent_since = began
         silence = time.monotonic() - self._silent_since

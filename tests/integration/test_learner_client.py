@@ -1,6 +1,8 @@
 """What the sampler's client does about every answer, over real gRPC."""
 
 import asyncio
+import contextlib
+import math
 import random
 import socket
 
@@ -153,6 +155,61 @@ def test_a_pull_asks_anew_for_every_attempt():
     assert against(learner, lambda client: client.pull(request)) == weights()
     asked = [asked.progress.rows_rolled for asked in learner.requests["PullWeights"]]
     assert asked == [1, 2]
+
+
+@contextlib.asynccontextmanager
+async def slow_line(address, first_bytes, go_on):
+    """A proxy whose connections each stop after so many bytes of the caller, until `go_on`."""
+    host, _, port = address.rpartition(":")
+    writers = []
+
+    async def forward(reader, writer, bytes_left):
+        while content := await reader.read(4096):
+            bytes_left -= len(content)
+            if bytes_left < 0:
+                await go_on.wait()
+            writer.write(content)
+            await writer.drain()
+
+    async def connected(reader, writer):
+        there, here = await asyncio.open_connection(host, port)
+        writers.extend((writer, here))
+        with contextlib.suppress(OSError):
+            await asyncio.gather(
+                forward(reader, here, first_bytes), forward(there, writer, math.inf)
+            )
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=4096)
+    try:
+        yield "{}:{}".format(*server.sockets[0].getsockname())
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+
+
+def test_pulls_do_not_wait_behind_a_push():
+    learner = FakeLearner()
+    learner.answers["PullWeights"] = [weights()]
+    push = learner_pb2.PushTrajectoriesRequest(run_id="run-1", sequence=1)
+    push.batch.columns.add().tensor.data = bytes(2**23)
+
+    async def work():
+        go_on = asyncio.Event()
+        async with serving(learner) as address, slow_line(address, 2**16, go_on) as line:
+            client = LearnerClient(line)
+            await client.get_run()
+            pushing = asyncio.create_task(client.push(push))
+            # More than one, since the first may overtake the push.
+            for _ in range(100):
+                await client.pull(learner_pb2.PullWeightsRequest)
+            assert not pushing.done()
+            go_on.set()
+            answer = await pushing
+            await client.close()
+            return answer
+
+    assert asyncio.run(work()) == ACCEPTED
 
 
 def test_a_version_that_is_gone():
