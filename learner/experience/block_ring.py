@@ -11,7 +11,7 @@ import numpy as np
 
 from common.signature import ColumnKey, ColumnSpec, Extent
 from learner.experience.columns import FINAL_ROLES
-from learner.experience.on_policy import FragmentKey
+from learner.experience.on_policy import VALID, FragmentKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -142,6 +142,13 @@ class BlockRing:
         """Whether the block of a number is there, from an earlier process."""
         place = self.place(number)
         return self._arrays.is_whole(place, number, self._parts(place))
+
+    def empty(self, number: int) -> None:
+        """Puts a block without a valid row in the place of one that is not whole."""
+        place = self.place(number)
+        self.columns[VALID][place] = False
+        self.has_final[place] = False
+        self._arrays.seal(place, number, self._parts(place))
 
     def dump(self, numbers: Sequence[int]) -> Dump:
         """A copy of the rows of the blocks with these numbers."""

@@ -106,7 +106,8 @@ class ReplayStore:
         is_persistent: Whether the blocks outlive the process.
         inserted: Valid rows ever inserted by this process or found in the files.
         evicted: Those of them that made room for others.
-        damaged: Blocks that the cursor names and the files do not hold whole; they are dropped.
+        damaged: Blocks that the cursor names and the files did not hold whole. No row of them is
+            left; another store on these files does not count them again.
     """
 
     def __init__(
@@ -287,7 +288,9 @@ class ReplayStore:
         for places in self._ring.runs(self._written, cursor.resident, _BLOCKS_AT_ONCE):
             numbers = range(self._written, self._written + places.stop - places.start)
             whole = np.array([self._ring.is_whole(number) for number in numbers], np.bool_)
-            self.damaged += int(np.count_nonzero(~whole))
+            for i in np.flatnonzero(~whole):
+                self._ring.empty(numbers[i])
+                self.damaged += 1
             counts, steps = self._reader.read(self._ring, places, whole)
             kept = None if self._kept is None else self._kept[self._rows(steps.entries)]
             begin = self._index.end

@@ -86,19 +86,23 @@ def test_without_room_made_first_the_overwritten_blocks_are_noticed(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["0-observation%2Fposition", "5-reward", "keys", "has-final"])
-def test_a_damaged_block_is_dropped_and_counted(tmp_path, name):
+@pytest.mark.parametrize("flip", [1, 255])
+def test_a_damaged_block_is_dropped_and_counted_once(tmp_path, name, flip):
     cursor = filled(tmp_path, 9)
     with open_header(tmp_path) as header:
         whole = open_store(tmp_path, header).size
     array = np.load(tmp_path / "replay" / f"{name}.npy", mmap_mode="r+")
     place = (cursor.written - 2) % SETTINGS.places
-    array[place].view(np.uint8)[...] ^= 1
+    array[place].view(np.uint8)[...] ^= flip
     lost = int(ring_support.pushed(9)[0].columns[VALID][:, -2].sum())
     with open_header(tmp_path) as header:
         store = open_store(tmp_path, header)
         assert store.damaged == 1
         assert store.cursor == cursor
         assert store.size == whole - lost
+        assert store.dump().columns[VALID].sum() == store.size
+        known = open_store(tmp_path, header)
+        assert (known.damaged, known.size) == (0, store.size)  # it is counted once
         for sequence in range(10, 15):  # until its place is written over
             push(header, store, sequence)
         again = open_store(tmp_path, header)
@@ -126,6 +130,26 @@ def test_what_was_never_sealed_is_not_whole(tmp_path):
     assert not ring.is_whole(1, 1, [array[1], array[1][:0], np.zeros(1)])
     array[1, 1] = 1
     assert not ring.is_whole(1, 1, [array[1]])
+
+
+def test_priorities_are_there_after_a_kill(tmp_path):
+    prioritised = {"capacity": 100, "priority_exponent": 0.6}
+    header = open_header(tmp_path)
+    store = other_store(tmp_path, header, **prioritised)
+    for sequence in range(1, 20):
+        push(header, store, sequence)
+        batch = store.sample(8)
+        store.update_priorities(batch, (batch.returns**2).astype(np.float32))
+    abandon(header)
+    with open_header(tmp_path) as header:
+        again = other_store(tmp_path, header, **prioritised)
+        assert again.size == store.size
+        leaves = [
+            each._priorities._tree.get(np.arange(each._index.first, each._index.end) % 100)
+            for each in (store, again)
+        ]
+        np.testing.assert_allclose(*leaves)
+        assert len(np.unique(leaves[0])) > 20
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int64, np.float16, np.float64])
@@ -289,7 +313,7 @@ class Cut:
 
 
 @pytest.mark.parametrize(
-    ("before", "stride"), [(0, 7), (3, 4), pytest.param(8, 1, marks=pytest.mark.chaos)]
+    ("before", "stride"), [(0, 7), (3, 9), pytest.param(8, 1, marks=pytest.mark.chaos)]
 )
 def test_a_push_that_is_cut_at_any_line_is_there_whole_or_not_at_all(tmp_path, before, stride):
     """With none before it the files are made, with 3 those of final observations."""
