@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Observer", "StopTraining", "load", "resume", "train"]
 
+_OF_THE_LEARNER = frozenset({"Observer", "StopTraining"})
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any of the module's names
+    """Imports what is the learner's when it is asked for: a sampler's command needs none of it."""
+    if name not in _OF_THE_LEARNER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from learner import observer
+
+    return getattr(observer, name)
+
 
 def train(
     algorithm: str,

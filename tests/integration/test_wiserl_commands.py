@@ -144,7 +144,7 @@ def test_what_no_sampler_can_build_ends_the_run_with_the_reason(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("train",), 2, "algorithm: is missing; name one (ppo"),
+        (("train",), 2, "algorithm: is missing; name one (dqn, ppo"),
         (("train", "pppo", "--env", "X"), 2, "'pppo' is none"),
         (("train", "ppo"), 2, "env: is missing"),
         (("train", "ppo", "--env", "X", "--workers", "-1"), 2, "workers: -1 is below 0"),
@@ -152,8 +152,14 @@ def test_what_no_sampler_can_build_ends_the_run_with_the_reason(tmp_path):
         (("train", "ppo", "--env", "X", "--gama", "1"), 2, "--gamma"),
         (("learner", "ppo", "--env", "X", "--host", "::"), 1, "--insecure"),
         (("eval", "nowhere"), 1, "holds no policy"),
-        (("plot", "nowhere"), 1, "is no run folder"),
+        (("plot", "nowhere"), 2, "there is no run in nowhere"),
+        (("eval", "nowhere", "--episodes", "0"), 2, "episodes: 0 is below 1"),
+        (("export", "nowhere"), 1, "does not exist"),
         (("sampler", "--learner", "nowhere"), 2, "is no HOST:PORT"),
+        (("watch", "nowhere"), 2, "is no HOST:PORT"),
+        (("watch", "127.0.0.1:1", "--connect-timeout-seconds", "0.1"), 3, "no learner at"),
+        (("watch", "--interval-seconds", "-1"), 2, "interval_seconds: -1"),
+        (("doctor", "nowhere"), 2, "is no HOST:PORT"),
         (("dance",), 2, "there is no verb 'dance'"),
     ],
 )
@@ -175,7 +181,10 @@ def test_what_cannot_be_is_said_in_words(tmp_path, arguments, code, message):
         (("train", "ppo", "--env", "Pendulum-v1", "--help"), "--gae-lambda"),
         (("learner", "--help"), "--expect-samplers"),
         (("sampler", "--help"), "--allow-module"),
-        (("enjoy", "--help"), "--episodes"),
+        (("enjoy", "--help"), "--video-episodes"),
+        (("export", "--help"), "--output"),
+        (("watch", "--help"), "--once"),
+        (("doctor", "--help"), "HOST:PORT"),
         (("plot", "--help"), "--output"),
     ],
 )
@@ -185,10 +194,60 @@ def test_every_verb_explains_itself(arguments, expected):
     assert expected in done.stdout + done.stderr
 
 
+@pytest.mark.slow
+def test_a_trained_policy_is_played_filmed_and_exported_without_torch(tmp_path):
+    runs = tmp_path / "runs"
+    done = run(
+        *("train", "ppo", "--env", "CartPole-v1", "--runs", str(runs), *TINY),
+        *("--total-steps", "1500", "--in-process"),
+    )
+    assert done.returncode == 0, done.stderr
+    folder = str(processes.run_folder(runs))
+    final = processes.result(runs)["final_evaluation"]
+    played = without_torch("eval", folder, "--episodes", "4", "--video", "--json")
+    said = json.loads(played)
+    assert said["returns"] == final["returns"]
+    assert [Path(video).is_file() for video in said["videos"]] == [True] * 3
+    without_torch("export", folder, "-o", str(tmp_path / "policy.onnx"))
+    assert json.loads((tmp_path / "policy.json").read_text())["outputs"][0]["dtype"] == "int64"
+
+
+def test_a_closed_pipe_is_no_defect():
+    line = " ".join(
+        [*processes.wiserl("--print-completion", "bash"), "| true; exit ${PIPESTATUS[0]}"]
+    )
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_help_shows_the_values_of_the_preset():
     done = run("train", "ppo", "--env", "CartPole-v1", "--help")
     shown = " ".join(done.stdout.replace("│", " ").split())
     assert "--gamma FLOAT Discount of rewards a step later. (default: 0.98)" in shown
+
+
+def without_torch(*arguments: str) -> str:
+    """What the command prints where torch cannot be imported."""
+    program = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        assert name != 'torch'\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "from wiserl.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_a_sampler_imports_neither_torch_nor_the_learner():
