@@ -58,9 +58,10 @@ class ReplayTraining:
             folder=run.folder.replay if on_disk else None,
             cursor=totals.ring if on_disk else RingCursor(),
         )
+        lost = self.store.damaged if on_disk else totals.ring.resident
         if not on_disk:
-            run.count_lost(totals.ring.resident * config.segment_length)
             totals.ring = RingCursor()
+        run.count_lost(lost * config.segment_length)
         window = config.replay_ratio * (config.replay_window or self.in_flight)
         # What is in memory only is gone after a restart, and learning starts again when there is
         # as much as at first; what is in files is still owed its gradient steps.
