@@ -35,6 +35,9 @@ ALONE = {
     ".venv/bin/wiserl plot runs/CartPole-v1/ppo/*",
     ".venv/bin/wiserl plot",
     f"{TRAIN} --seeds 0-2",
+    f"{TRAIN} --init-from runs/CartPole-v1/ppo/*",
+    ".venv/bin/wiserl train --resume runs/CartPole-v1/ppo/* --total-steps 4096",
+    ".venv/bin/wiserl train dqn --env CartPole-v1 --replay-storage disk",
     f"{TRAIN} --json",
     f"WANDB_MODE=offline {TRAIN} --callback wiserl.weights_and_biases:WeightsAndBiases",
     ".venv/bin/wiserl eval runs/CartPole-v1/ppo/*",
@@ -73,6 +76,9 @@ WHY_NOT = {
     ".venv/bin/wiserl bench learning --minutes 60": "an hour; test_bench_queue.py runs one",
     ".venv/bin/python benchmarks/report.py": "rewrites a page; test_results_page.py checks it",
     ".venv/bin/pip install --editable '.[wandb]'": "changes the environment under test",
+    ".venv/bin/wiserl learner --resume runs/CartPole-v1/ppo/* --total-steps 4096 --port 5555": (
+        "test_killed_learner.py kills and resumes learners"
+    ),
     "scripts/test": "this test is part of it; CI runs it",
     "scripts/test lint types imports": "parts of scripts/test, which CI runs",
     "scripts/test quick": "a part of scripts/test, which CI runs",
@@ -171,7 +177,7 @@ def checkout(tmp_path_factory) -> Path:
 def test_a_command_runs(command, checkout, tmp_path):
     folder = ROOT if command.startswith("scripts/") else checkout
     # Only the run that the fixture made is to be found where the pages look for runs.
-    trains = "train ppo" in command
+    trains = re.search(r"\btrain [a-z]", command) is not None
     runs = {"WISERL_RUNS": str(tmp_path)} if trains else {}
     result = subprocess.run(
         ["bash", "-c", command],
@@ -185,7 +191,7 @@ def test_a_command_runs(command, checkout, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     if trains and not command.endswith("--help"):
         seeds = 3 if "--seeds 0-2" in command else 1
-        assert len(list(tmp_path.glob("CartPole-v1/ppo/*/curve.png"))) == seeds
+        assert len(list(tmp_path.glob("CartPole-v1/*/*/curve.png"))) == seeds
 
 
 @pytest.mark.slow
