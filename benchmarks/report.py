@@ -131,11 +131,13 @@ def replay(record: dict[str, Any]) -> str:
                 cells += ["-", "-"]
         lines.append(f"| {' | '.join(cells)} |")
     inserted = result["inserted_rows_per_second"]
+    plain_rate, priorities, windows = (
+        f"{inserted[name] / 1e6:.1f} M" for name in ("uniform", "prioritised", "uniform_5_step")
+    )
     lines += [
         "",
-        f"Inserted, in pushes of 800 rows: {inserted['uniform'] / 1e6:.1f} M rows a second, with "
-        f"priorities {inserted['prioritised'] / 1e6:.1f} M,",
-        f"with 5-step windows {inserted['uniform_5_step'] / 1e6:.1f} M.",
+        f"Inserted, in pushes of 800 rows: {plain_rate} rows a second, {priorities} with priorities,",
+        f"{windows} with 5-step windows.",
     ]
     return "\n".join(lines)
 
