@@ -136,8 +136,8 @@ def replay(record: dict[str, Any]) -> str:
     )
     lines += [
         "",
-        f"Inserted, in pushes of 800 rows: {plain_rate} rows a second, {priorities} with priorities,",
-        f"{windows} with 5-step windows.",
+        f"Inserted, in pushes of 800 rows: {plain_rate} rows a second,",
+        f"{priorities} with priorities, {windows} with 5-step windows.",
     ]
     return "\n".join(lines)
 
