@@ -55,7 +55,6 @@ class Answers:
         self.milestones = 0
         self.journal = Journal()
         self._run = run
-        self._header = header
         self._dealer = Dealer(settings, header.totals, self.journal)
         self._sessions = self._dealer.sessions
         self._intake = Intake(settings, header, self._dealer, self.journal)

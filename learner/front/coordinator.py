@@ -74,12 +74,6 @@ class Coordinator(Answers):
         """How many slots they have together; a round of fewer fragments leaves some idle."""
         return sum(session.slots for session in self._sessions)
 
-    @property
-    def sequences(self) -> dict[str, int]:
-        """The last sequence by sampler id, for a checkpoint."""
-        samplers = self._header.totals.samplers
-        return {sampler_id: totals.sequence for sampler_id, totals in samplers.items()}
-
     def open_run(self, policy: Signature, *, fragment_rows: int) -> None:
         """Lets samplers in: the policy is exported, and its signature is fixed for the run.
 

@@ -27,7 +27,7 @@ class ReplayIntake:
     Args:
         store: Where rows go.
         limiter: Whose steps are the store's valid rows.
-        header: Keeps the cursor of a store in files, and the step budget.
+        header: Keeps the store's cursor and the step budget.
         total_steps: The budget.
         ledger: Takes the rows beyond the budget.
         curve: Of the returns of training episodes.
@@ -60,8 +60,8 @@ class ReplayIntake:
     def insert(self, segment: Segment, keys: Sequence[FragmentKey]) -> int:
         """Inserts a segment, of which nothing can be refused any more; answers its valid steps.
 
-        The caller commits the header once more, with the push's sequence in it, before it answers:
-        a process that is killed in between has the rows of neither, or of both.
+        The caller commits the header once more, with the push's sequence in it, before it answers.
+        A process that is killed anywhere leaves both the rows and the sequence, or neither.
         """
         totals = self._header.totals
         kept = within(segment, keys, self._total_steps - totals.environment_steps)
