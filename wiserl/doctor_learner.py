@@ -132,7 +132,7 @@ def _state(
     phase = learner_pb2.RunPhase.Name(now.phase).removeprefix("RUN_PHASE_").lower()
     said = f"{phase}, {now.environment_steps:,} of {now.total_steps:,} steps"
     if now.samplers:
-        yield ok("run", f"{said}, {len(now.samplers)} samplers")
+        yield ok("run", f"{said}, samplers: {len(now.samplers)}")
     else:
         yield warn("run", f"{said}, no sampler", f"start one: wiserl sampler --learner {address}")
 

@@ -33,12 +33,10 @@ _RETURNS = {
 _OTHERS = {
     "rollout/ep_len_mean": ("length", "{:,.0f}"),
     "rollout/success_rate": ("success", "{:.0%}"),
-    "learner/policy_lag": ("policy lag", "{:.1f}"),
     "replay/size": ("replay rows", "{:,.0f}"),
     "replay/ratio": ("replay ratio", "{:.3g}"),
     "replay/insert_wait_seconds": ("samplers waited", "{:,.1f} s"),
-    "replay/sample_wait_seconds": ("learner waited", "{:,.1f} s"),
-    "rollout/exploration_rate": ("epsilon", "{:.3f}"),
+    "time/wait_seconds": ("learner waited", "{:.2f} s"),
     "train/loss": ("loss", "{:.4g}"),
 }
 _NUMBERS = ("slots", "policy", "lag", "steps", "steps/s", "busy", "dropped", "restarts", "heard")
@@ -120,12 +118,14 @@ def _progress(watched: Watched) -> RenderableType:
     said.append(f"policy {state.version}")
     if watched.time_left:
         said.append(f"{watched.time_left} left")
-    row = Table.grid(padding=(0, 2))
-    share = state.environment_steps / max(1, state.total_steps)
-    done = round(BAR_WIDTH * min(1.0, share))
-    bar = Text.assemble(("━" * done, "green"), ("─" * (BAR_WIDTH - done), "dim"))
-    row.add_row(f"{share:>5.0%}", bar, " | ".join(said))
-    return row
+    share = min(1.0, state.environment_steps / max(1, state.total_steps))
+    done = round(BAR_WIDTH * share)
+    return Text.assemble(
+        f"{share:>5.0%}  ",
+        ("━" * done, "green"),
+        ("─" * (BAR_WIDTH - done), "dim"),
+        f"  {' | '.join(said)}",
+    )
 
 
 def _samplers(watched: Watched) -> RenderableType:

@@ -199,7 +199,7 @@ def line(watched: Watched) -> str:
         parts.append(f"{watched.steps_per_second:,.0f} steps/s")
     if RETURN in state.metrics:
         parts.append(f"return {state.metrics[RETURN]:.1f}")
-    parts += [f"policy {state.version}", f"{len(state.samplers)} samplers"]
+    parts += [f"policy {state.version}", _counted(len(state.samplers), "sampler")]
     if lag := max(map(watched.lag_of, state.samplers), default=0):
         parts.append(f"{lag} behind")
     if watched.time_left:
@@ -223,6 +223,10 @@ def as_json(watched: Watched, curve: Sequence[tuple[int, float]]) -> dict[str, A
         "samplers": [_sampler(watched, sampler) for sampler in state.samplers],
         "curve": [list(point) for point in curve],
     }
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _sampler(watched: Watched, sampler: learner_pb2.SamplerStatus) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def test_losses_are_said_in_words(watched):
 def test_a_line_has_what_a_log_needs(watched):
     watched.hear(0.0, heard(0))
     watched.hear(10.0, heard(1000, metrics={watching.RETURN: 20.26}, samplers=[sampler()]))
-    expected = "training | 1,000/10,000 steps | 100 steps/s | return 20.3 | policy 1 | 1 samplers"
+    expected = "training | 1,000/10,000 steps | 100 steps/s | return 20.3 | policy 1 | 1 sampler"
     assert watching.line(watched) == f"{expected} | 0:01:30 left"
 
 
