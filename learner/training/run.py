@@ -14,7 +14,7 @@ from learner.checkpoints import Checkpoints
 from learner.evaluation_plan import EvaluationPlan
 from learner.exploration import Ladder
 from learner.front.interface import DrainingError
-from learner.ledger import LossReason
+from learner.ledger import Loss, LossReason
 from learner.metrics import Metrics
 from learner.observer import CallbackError, Observer, Observers
 from learner.outcome import Outcome, Status
@@ -45,7 +45,7 @@ class Run:
         observers: Who is told.
         plan: When the policy is evaluated.
         steps: Environment steps that count towards the budget, as far as training knows.
-        rows: Rows of rounds that were trained on, over all processes of the run.
+        rows: Rows of rounds that are in the parameters, over all processes of the run.
         updates: Gradient steps from replay, as far as they are in the parameters.
     """
 
@@ -72,7 +72,7 @@ class Run:
         self._final: Evaluation | None = None
         self._first_step = self.steps
         self._last_version = job.header.totals.reserved_version
-        self._started = self._last_checkpoint = time.perf_counter()
+        self._started = self._opened = self._last_checkpoint = time.perf_counter()
         self._first_update: float | None = None
 
     @property
@@ -140,9 +140,23 @@ class Run:
             fragment_rows: T of what will be granted.
         """
         publication = self.publish()
+        self._opened = time.perf_counter()
         with self.front.locked() as coordinator:
             coordinator.open_run(self._built[0].signature, fragment_rows=fragment_rows)
         return publication
+
+    @property
+    def untrained_rows(self) -> int:
+        """Rows of rounds that are neither in the parameters nor in the ledger.
+
+        When a process begins they are those that were acknowledged after the checkpoint that it
+        goes on from, or in a round that never closed. Of a run that is killed again before its next
+        checkpoint, what was counted then is not counted twice.
+        """
+        totals = self.header.totals
+        counted = (LossReason.LOST_IN_RESTART, LossReason.ABANDONED)
+        losses = (totals.losses.get(reason, Loss()) for reason in counted)
+        return totals.rows - self.rows - sum(loss.rows for loss in losses)
 
     def count_lost(self, rows: int) -> None:
         """Puts rows into the ledger that an earlier process of the run took to its grave."""
@@ -196,7 +210,9 @@ class Run:
         if self._first_update is None and training:
             self._first_update = elapsed
         timing["time/time_elapsed"] = elapsed
-        timing["time/fps"] = (self.steps - self._first_step) / elapsed
+        # Of the rolling and training alone: the first sampler may be long in coming.
+        rolling = time.perf_counter() - self._opened
+        timing["time/fps"] = (self.steps - self._first_step) / rolling
         self._metrics.record(
             version=self.version,
             global_step=self.steps,
