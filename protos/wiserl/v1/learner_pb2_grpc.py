@@ -159,8 +159,9 @@ class LearnerServiceServicer:
         Answers at once where the version, the scalars or the grants differ from what the request says the
         sampler has, else when they do or after `wait_milliseconds`. A sampler keeps one pull outstanding
         at all times, also while it rolls: it renews the sampler's lease. Without a pull for
-        RunLimits.lease_milliseconds, or with work granted and `rows_rolled` unchanged for as long, the
-        lease ends and the work is granted to others.
+        RunLimits.lease_milliseconds the lease ends and the work is granted to others; so is a finite
+        amount, or an evaluation, that is not handed in while `rows_rolled` is unchanged for as long. A
+        window is no debt: a push may be held, and the sampler roll nothing meanwhile.
 
         FAILED_PRECONDITION `RUN_CHANGED`, `UNKNOWN_SAMPLER`. NOT_FOUND `VERSION_GONE`: the version asked
         for is not kept any more (its evaluation is complete); pull without one. A second pull of the same
