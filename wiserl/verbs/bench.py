@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import signal
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import tyro
 
@@ -13,6 +15,7 @@ from common.errors import InvalidFieldError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import FrameType
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,8 @@ def run(arguments: Sequence[str]) -> int:
         raise InvalidFieldError("minutes", f"{parsed.minutes} is no time to run for")
     from wiserl.bench import learning, report, tasks
 
+    # Without this the training run that was started would go on by itself.
+    signal.signal(signal.SIGTERM, _end)
     chosen = tasks.select(parsed.task)
     queue = learning.Queue(parsed.results)
     queue.work(tasks.units(chosen), minutes=parsed.minutes, report=_say)
@@ -56,6 +61,11 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.table is not None:
         parsed.table.write_text(table + "\n", encoding="utf-8")
     return 0
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    """Ends this process by an exception, which ends the run that it waits for."""
+    sys.exit(128 + number)
 
 
 def _say(line: str) -> None:
