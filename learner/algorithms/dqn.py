@@ -23,7 +23,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from common import spaces, specs
 from common.errors import UnsupportedSpaceError
@@ -36,6 +36,7 @@ from learner.algorithms.optimiser import FlatAdam, TargetNetwork
 from learner.exploration import Exploration, Ladder
 from learner.losses import q_learning
 from learner.networks.bodies import Activation  # noqa: TC001 - command lines read it at run time
+from learner.networks.direct_mlp import DirectMLP
 from learner.networks.distributions import available
 from learner.networks.observations import encoder_of, preprocessor_of
 from learner.networks.q_values import QNetwork, epsilon_greedy, noise_width
@@ -179,6 +180,14 @@ class _Minibatch(NamedTuple):
     discounts: Tensor
 
 
+class _Step(NamedTuple):
+    """Q(s, a) before a gradient step [M], weighted losses [M], and the gradient's norm."""
+
+    values: Tensor
+    losses: Tensor
+    norm: Tensor
+
+
 class DQN(OffPolicyAlgorithm[DQNConfig]):
     """DQN for one agent with Discrete actions."""
 
@@ -201,10 +210,9 @@ class DQN(OffPolicyAlgorithm[DQNConfig]):
             max_gradient_norm=config.max_gradient_norm,
         )
         self._target = TargetNetwork(policy.values, self._adam)
-        self._error = {
-            "huber": q_learning.huber,
-            "squared": q_learning.half_squared_error,
-        }[config.loss]
+        self._error = {"huber": q_learning.HUBER, "squared": q_learning.HALF_SQUARED}[config.loss]
+        self._direct = _direct_of(policy.values)
+        self._target_direct = _direct_of(self._target.network)
         self._observed = [
             ColumnKey(Role.OBSERVATION, "", tensor.key)
             for tensor in policy.inputs
@@ -241,29 +249,47 @@ class DQN(OffPolicyAlgorithm[DQNConfig]):
         config, data = self.config, self._on_device(batch)
         if config.learning_rate_schedule == "linear":
             self._adam.set_learning_rate(config.learning_rate * (1.0 - progress))
+        weights = self._tensor(batch.weights) if config.prioritised else None
         targets = self._targets(data)
-        values = q_learning.taken_values(self._values(data.parts), data.actions)
-        losses = self._error(values, targets)
-        if config.prioritised:
-            losses = losses * self._tensor(batch.weights)
-        loss = losses.mean()
-        norm = self._adam.step(loss)
+        if self._direct is None:
+            values, losses, norm = self._step(data, targets, weights)
+        else:
+            values, losses, norm = self._step_by_hand(self._direct, data, targets, weights)
         self._updates += 1
         if self._updates % config.target_update_interval == 0:
             self._target.follow(config.target_tau)
-        self._means.add(loss, values, norm)
-        return (values.detach() - targets).abs_() if config.prioritised else None
+        self._means.add(losses, values, norm)
+        return (values - targets).abs_() if config.prioritised else None
 
     @torch.no_grad()
     def _targets(self, data: _Minibatch) -> Tensor:
         """[M]."""
-        worth = self._target.network(data.next_parts)
+        worth = _evaluate(self._target.network, self._target_direct, data.next_parts)
         if self.config.double:
-            chosen = available(self._values(data.next_parts), data.next_mask)
-            following = q_learning.double_values(worth, chosen)
+            chosen = _evaluate(self._values, self._direct, data.next_parts)
+            following = q_learning.double_values(worth, available(chosen, data.next_mask))
         else:
             following = q_learning.greedy_values(available(worth, data.next_mask))
         return q_learning.bootstrapped(data.returns, data.discounts, following)
+
+    def _step(self, data: _Minibatch, targets: Tensor, weights: Tensor | None) -> _Step:
+        values = q_learning.taken_values(self._values(data.parts), data.actions)
+        losses = _weighted(self._error.loss(values, targets), weights)
+        norm = self._adam.step(losses.mean())
+        return _Step(values.detach(), losses.detach(), norm)
+
+    @torch.no_grad()
+    def _step_by_hand(
+        self, network: DirectMLP, data: _Minibatch, targets: Tensor, weights: Tensor | None
+    ) -> _Step:
+        """The same without autograd."""
+        every, entered = network.forward(data.parts[0])
+        values = q_learning.taken_values(every, data.actions)
+        slopes = _weighted(self._error.slope(values, targets), weights).mul_(1.0 / len(values))
+        chosen = data.actions.unsqueeze(1)
+        network.backward(entered, torch.zeros_like(every).scatter_(1, chosen, slopes.unsqueeze(1)))
+        losses = _weighted(self._error.loss(values, targets), weights)
+        return _Step(values, losses, self._adam.descend())
 
     def _on_device(self, batch: Transitions) -> _Minibatch:
         columns, following = batch.columns, batch.next_columns
@@ -313,6 +339,23 @@ class DQN(OffPolicyAlgorithm[DQNConfig]):
     def load_values(self, values: Mapping[str, JSON]) -> None:
         """See the base class."""
         self._updates = cast("int", values["updates"])
+
+
+def _direct_of(network: QNetwork) -> DirectMLP | None:
+    """The network without autograd, where it is nothing but an MLP."""
+    if network.encoder.learns or not DirectMLP.fits(network.head):
+        return None
+    return DirectMLP(cast("nn.Sequential", network.head))
+
+
+def _evaluate(network: QNetwork, direct: DirectMLP | None, parts: list[Tensor]) -> Tensor:
+    """[M, A]."""
+    values: Tensor = network(parts) if direct is None else direct(parts[0])
+    return values
+
+
+def _weighted(losses: Tensor, weights: Tensor | None) -> Tensor:
+    return losses if weights is None else losses * weights
 
 
 def _discrete(space: spaces.Space) -> spaces.Discrete:

@@ -70,10 +70,11 @@ class FlatAdam:
         """One step down the gradient of a scalar loss; returns its norm before clipping."""
         self._gradient.zero_()
         torch.autograd.backward(loss)
-        return self._descend()
+        return self.descend()
 
     @torch.no_grad()
-    def _descend(self) -> Tensor:
+    def descend(self) -> Tensor:
+        """One step down the gradients that are there; returns their norm before clipping."""
         norm: Tensor = torch.linalg.vector_norm(self._gradient)
         if self._max_gradient_norm is not None:
             self._gradient.mul_((self._max_gradient_norm / (norm + 1e-6)).clamp_(max=1.0))

@@ -6,12 +6,14 @@ truncated episode bootstraps, a terminated one does not.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 
@@ -63,14 +65,30 @@ def taken_values(values: Tensor, actions: Tensor) -> Tensor:
     return values.gather(1, actions.unsqueeze(1)).squeeze(1)
 
 
-def huber(values: Tensor, targets: Tensor) -> Tensor:
-    """e^2 / 2 where |e| < 1, else |e| - 1/2, of e = values - targets; [N] each.
+class ErrorLoss(NamedTuple):
+    """A loss of values [N] and targets [N], and its slope in the values; [N] both."""
 
-    Its gradient is the error clipped to +-1, which is what Mnih et al. 2015 describe.
-    """
+    loss: Callable[[Tensor, Tensor], Tensor]
+    slope: Callable[[Tensor, Tensor], Tensor]
+
+
+def _huber(values: Tensor, targets: Tensor) -> Tensor:
     return F.smooth_l1_loss(values, targets, reduction="none")
 
 
-def half_squared_error(values: Tensor, targets: Tensor) -> Tensor:
-    """e^2 / 2 of e = values - targets; [N] each."""
+def _huber_slope(values: Tensor, targets: Tensor) -> Tensor:
+    return (values - targets).clamp_(-1.0, 1.0)
+
+
+def _half_squared(values: Tensor, targets: Tensor) -> Tensor:
     return 0.5 * F.mse_loss(values, targets, reduction="none")
+
+
+HUBER = ErrorLoss(_huber, _huber_slope)
+"""e^2 / 2 where |e| < 1, else |e| - 1/2, of e = values - targets.
+
+Its slope is the error clipped to +-1, which is what Mnih et al. 2015 describe.
+"""
+
+HALF_SQUARED = ErrorLoss(_half_squared, torch.sub)
+"""e^2 / 2 of e = values - targets."""

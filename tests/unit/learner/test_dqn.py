@@ -298,6 +298,23 @@ def test_the_same_seed_and_transitions_give_the_same_bits(name):
     assert first.metrics() == second.metrics()
 
 
+@pytest.mark.parametrize("config", [{}, {"loss": "squared"}, {"prioritised": True}])
+@pytest.mark.parametrize("name", ["numbers", "masked"])
+def test_a_step_by_hand_is_a_step_by_autograd(name, config):
+    by_hand, by_autograd = (dqn(SPECS[name], hidden_sizes=(16, 8), **config) for _ in range(2))
+    assert by_hand._direct is not None
+    by_autograd._direct = by_autograd._target_direct = None
+    weights = np.random.default_rng(0).random(8).astype(np.float32)
+    for seed in range(3):
+        batch = dataclasses.replace(transitions_of(by_hand, seed=seed), weights=weights)
+        by_hand.update(batch, 0.0)
+        by_autograd.update(batch, 0.0)
+    found, expected = by_hand.tensors(), by_autograd.tensors()
+    for tensor, reference in zip(found.values(), expected.values(), strict=True):
+        torch.testing.assert_close(tensor, reference, rtol=1e-4, atol=1e-6)
+    assert by_hand.metrics() == pytest.approx(by_autograd.metrics(), rel=1e-4)
+
+
 @pytest.mark.parametrize("dueling", [False, True])
 def test_a_restored_algorithm_goes_on_bit_for_bit(dueling):
     config = {"dueling": dueling, "prioritised": True, "target_update_interval": 3}

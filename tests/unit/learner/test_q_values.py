@@ -10,6 +10,8 @@ from torch import nn
 
 from common.signature import Noise
 from learner.losses import q_learning
+from learner.networks.bodies import mlp
+from learner.networks.direct_mlp import DirectMLP
 from learner.networks.distributions import available
 from learner.networks.q_values import DuelingHead, epsilon_greedy, noise_width
 
@@ -42,8 +44,51 @@ def test_targets_by_hand():
 
 def test_losses_by_hand():
     values, targets = torch.tensor([0.0, 0.5, 3.0]), torch.tensor([0.0, 0.0, 1.0])
-    assert q_learning.huber(values, targets).tolist() == [0.0, 0.125, 1.5]
-    assert q_learning.half_squared_error(values, targets).tolist() == [0.0, 0.125, 2.0]
+    huber, squared = q_learning.HUBER, q_learning.HALF_SQUARED
+    assert huber.loss(values, targets).tolist() == [0.0, 0.125, 1.5]
+    assert huber.slope(values, targets).tolist() == [0.0, 0.5, 1.0]
+    assert squared.loss(values, targets).tolist() == [0.0, 0.125, 2.0]
+    assert squared.slope(values, targets).tolist() == [0.0, 0.5, 2.0]
+
+
+@pytest.mark.parametrize("loss", [q_learning.HUBER, q_learning.HALF_SQUARED])
+def test_a_slope_is_what_autograd_says(loss):
+    values, targets = torch.randn(50, requires_grad=True), torch.randn(50)
+    (expected,) = torch.autograd.grad(loss.loss(values, targets).sum(), values)
+    torch.testing.assert_close(loss.slope(values.detach(), targets), expected)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("hidden", [(), (7,), (8, 6, 5)])
+def test_an_mlp_by_hand_is_the_module(hidden, activation):
+    network = mlp(4, hidden, 3, activation=activation, head_gain=1.0)
+    for parameter in network.parameters():
+        parameter.grad = torch.full_like(parameter, torch.nan)
+    rows, slopes = torch.randn(9, 4), torch.randn(9, 3)
+    expected = torch.autograd.grad(network(rows), list(network.parameters()), slopes)
+    direct = DirectMLP(network)
+    outputs, entered = direct.forward(rows)
+    direct.backward(entered, slopes)
+    torch.testing.assert_close(outputs, network(rows).detach())
+    torch.testing.assert_close([p.grad for p in network.parameters()], list(expected))
+    torch.testing.assert_close(direct(rows), outputs)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.Linear(4, 2),
+        nn.Sequential(nn.Linear(4, 3), nn.ReLU()),
+        nn.Sequential(nn.Linear(4, 3, bias=False)),
+        nn.Sequential(nn.Linear(4, 3), nn.Sigmoid(), nn.Linear(3, 2)),
+        nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2)),
+        nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2)),
+    ],
+)
+def test_other_networks_are_left_to_autograd(network):
+    assert not DirectMLP.fits(network)
+    with pytest.raises(ValueError, match="call it as a module"):
+        DirectMLP(network)
 
 
 @pytest.mark.parametrize("hidden", [(), (8,), (8, 6)])
