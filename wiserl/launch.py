@@ -219,6 +219,8 @@ class _Launch(contextlib.ExitStack):
                 "hyperparameters": dataclasses.asdict(hyperparameters),
             }
         )
+        # How an earlier process ended says no longer how the run did.
+        self._folder.result.unlink(missing_ok=True)
         writing = threading.Thread(
             target=self._folder.write_provenance,
             args=(self._order.command,),

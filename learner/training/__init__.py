@@ -92,4 +92,5 @@ def _train(run: Run) -> None:
     if isinstance(algorithm, OffPolicyAlgorithm):
         (train_synchronously if run.config.sync else train_asynchronously)(run, algorithm)
     elif isinstance(algorithm, OnPolicyAlgorithm):
+        run.count_lost(run.untrained_rows)
         train_in_rounds(run, algorithm.update, n_envs=algorithm.n_envs, n_steps=algorithm.n_steps)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from common.errors import InvalidFieldError
 from learner.experience.on_policy import Segment
 from learner.experience.replay import ReplayStore
+from learner.ledger import Loss, LossReason
 from learner.rate_limiter import LimiterSettings, RateLimiter
 from learner.statistics import finished
 from learner.totals import RingCursor
@@ -56,12 +57,9 @@ class ReplayTraining:
             algorithm.replay,
             seed=run.config.seed,
             folder=run.folder.replay if on_disk else None,
-            cursor=totals.ring if on_disk else RingCursor(),
+            cursor=totals.ring if on_disk else self._without_memory(),
         )
-        lost = self.store.damaged if on_disk else totals.ring.resident
-        if not on_disk:
-            totals.ring = RingCursor()
-        run.count_lost(lost * config.segment_length)
+        run.count_lost(self.store.damaged * config.segment_length)
         window = config.replay_ratio * (config.replay_window or self.in_flight)
         # What is in memory only is gone after a restart, and learning starts again when there is
         # as much as at first; what is in files is still owed its gradient steps.
@@ -73,6 +71,21 @@ class ReplayTraining:
             can_sample=lambda: self.store.size > 0,
         )
         self._sampling = self._updating = 0.0
+
+    def _without_memory(self) -> RingCursor:
+        """Counts what an earlier process had in memory as lost; where an empty replay begins.
+
+        That is what was in its replay, and what it had acknowledged of rounds that did not get
+        there. Blocks are numbered on from all that the run ever acknowledged, so that one that is
+        left in files from an earlier time is never taken for one of this.
+        """
+        totals, rows = self.run.header.totals, self.algorithm.config.segment_length
+        abandoned = totals.losses.get(LossReason.ABANDONED, Loss()).rows
+        ring, blocks = totals.ring, (totals.rows - abandoned) // rows
+        lost = ring.resident + max(0, blocks - ring.written)
+        totals.ring = RingCursor(written=blocks)
+        self.run.count_lost(lost * rows)
+        return totals.ring
 
     def learn(self, updates: int) -> None:
         """Takes so many gradient steps."""
@@ -121,7 +134,9 @@ def train_synchronously(run: Run, algorithm: OffPolicyAlgorithm[Any]) -> None:
 
     def learn(batch: OnPolicyBatch, _progress: float) -> dict[str, float]:
         training.store.insert(_segment(batch), batch.keys)
-        run.header.totals.ring = training.store.cursor
+        with run.front.locked():
+            run.header.totals.ring = training.store.cursor
+            run.header.commit()
         training.limiter.inserted(batch.steps)
         updates = training.limiter.owed()
         training.learn(updates)

@@ -45,9 +45,6 @@ def train_in_rounds(
                 now = run.front.now()
                 coordinator.open_round(now, n_envs=fragments, n_steps=n_steps)
 
-    # What was acknowledged after the last checkpoint, and in rounds that never closed.
-    run.count_lost(run.header.totals.rows - run.rows)
-    run.rows = run.header.totals.rows
     offer(run.open(fragment_rows=n_steps))
     run.observers.began(run.version)
     while run.goes_on:
