@@ -6,10 +6,14 @@ import importlib.metadata
 import types
 
 import gymnasium
+import numpy as np
 import pool_environments
 import pytest
 from pool_rolls import MODULE, reference
 
+from common import spaces, specs
+from protos.wiserl.v1 import environment_pb2
+from sampler.environments.plain import PlainEnvironments
 from sampler.environments.registry import EnvironmentRefusedError, resolve
 
 
@@ -110,3 +114,15 @@ def test_an_installed_package_brings_the_environments_of_its_namespace(monkeypat
     message.id = "Nobody/Counting-v3"
     with pytest.raises(EnvironmentRefusedError, match="Nobody"):
         resolve(message)
+
+
+def test_minatar_gives_images_of_bools_with_a_step_limit():
+    pytest.importorskip("minatar")
+    message = environment_pb2.EnvironmentReference(
+        id="MinAtar/Breakout-v1", arguments=specs.arguments_to_proto({"max_episode_steps": 5})
+    )
+    environments = PlainEnvironments(resolve(message), 2)
+    observation = environments.spec.agent.observation
+    assert (observation.dtype, observation.shape) == (np.bool_, (10, 10, 4))
+    assert environments.spec.agent.action == spaces.Discrete(3)
+    assert environments.spec.max_episode_steps == 5
