@@ -17,6 +17,7 @@ import numpy as np
 from common import tensors
 from common.signature import ColumnKey, Extent, Role
 from protos.wiserl.v1 import trajectory_pb2
+from sampler.episode_wire import encode_episodes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -201,16 +202,20 @@ def _fill(column: trajectory_pb2.Column, key: ColumnKey, array: NDArray[Any]) ->
 def _add_episodes(
     batch: trajectory_pb2.TrajectoryBatch, episodes: NDArray[Any], contents: Contents
 ) -> None:
-    slots, incarnations, firsts = contents.slots, contents.incarnations, contents.first_rows
-    for position, row, length, total, terminated in episodes.tolist():
-        batch.episodes.add(
-            slot=slots[position],
-            incarnation=incarnations[position],
-            end_row=firsts[position] + row,
-            episode_return=total,
-            length=length,
-            terminated=terminated,
-        )
+    if not len(episodes):
+        return
+    position = episodes["position"]
+    of_slots = (contents.slots, contents.incarnations, contents.first_rows)
+    slot, incarnation, first_row = (np.array(one, np.uint64)[position] for one in of_slots)
+    encoded = encode_episodes(
+        slot=slot,
+        incarnation=incarnation,
+        end_row=first_row + episodes["row"],
+        length=episodes["length"],
+        episode_return=episodes["total"],
+        terminated=episodes["terminated"],
+    )
+    batch.MergeFromString(encoded)
     metrics: Mapping[str, float]
     for place, metrics in contents.metrics.items():
         batch.episodes[int(place)].metrics.update(metrics)
