@@ -15,9 +15,9 @@ from pathlib import Path
 import grpc
 import gymnasium
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
+from small_models import BOOL, FLOAT, INT, graph
 
 from common.signature import (
     ColumnKey,
@@ -38,7 +38,6 @@ from protos.wiserl.v1 import environment_pb2, learner_pb2, learner_pb2_grpc
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples/minimal_sampler.py"
 SEED = 7
-FLOAT, INT, BOOL = (np.dtype(name) for name in ("float32", "int64", "bool"))
 
 SIGNATURE = Signature(
     inputs=(
@@ -83,22 +82,7 @@ def publication(version: int, lean: float) -> Publication:
         helper.make_node("ArgMax", ["logits"], ["greedy"], axis=1, keepdims=0),
     ]
 
-    def tensor(name: str, kind: int, *shape: int) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, kind, ["n", *shape])
-
-    graph = helper.make_graph(
-        nodes,
-        "policy",
-        [tensor("seen", TensorProto.FLOAT, 4), tensor("gumbel", TensorProto.FLOAT, 2)],
-        [
-            tensor("action", TensorProto.INT64),
-            tensor("greedy", TensorProto.INT64),
-            tensor("logits", TensorProto.FLOAT, 2),
-        ],
-        [numpy_helper.from_array(weights, "weights")],
-    )
-    opset = [helper.make_opsetid("", 18)]
-    model = helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
+    model = graph(nodes, SIGNATURE, {"weights": weights})
     digest = hashlib.sha256(model).digest()
     return Publication(version, model, digest, learner_pb2.GoldenVector)
 

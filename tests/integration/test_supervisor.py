@@ -8,11 +8,11 @@ import subprocess
 import sys
 
 import numpy as np
-import onnx
 import pytest
 from fake_learner import NEVER, FakeLearner, Refuse, remembers, run_of, served
-from onnx import helper
+from onnx import TensorProto, helper
 from processes import descendants, free_port, is_alive, until
+from small_models import BOOL, FLOAT, INT, graph
 
 from common import signature, tensors
 from common.signature import (
@@ -28,7 +28,6 @@ from common.statuses import Code
 from protos.wiserl.v1 import grant_pb2, learner_pb2
 from sampler.exits import ExitCode
 
-FLOAT, BOOL, INT = np.dtype("float32"), np.dtype("bool"), np.dtype("int64")
 SIGNATURE = Signature(
     inputs=(GraphInput("observation", Role.OBSERVATION, FLOAT, (4,)),),
     outputs=(
@@ -47,32 +46,15 @@ FINISH = grant_pb2.Grant(grant_id=99, finish=grant_pb2.FinishGrant(reason="done"
 
 def leans_left() -> bytes:
     """A policy for CartPole: pushes towards the side to which the pole leans."""
-    pole = helper.make_tensor("pole", onnx.TensorProto.INT64, [1], [2])
-    zero = helper.make_tensor("zero", onnx.TensorProto.FLOAT, [], [0.0])
-    axes = helper.make_tensor("axes", onnx.TensorProto.INT64, [1], [1])
     nodes = [
         helper.make_node("Gather", ["observation", "pole"], ["angle"], axis=1),
         helper.make_node("Squeeze", ["angle", "axes"], ["flat"]),
         helper.make_node("Greater", ["flat", "zero"], ["right"]),
-        helper.make_node("Cast", ["right"], ["action"], to=onnx.TensorProto.INT64),
+        helper.make_node("Cast", ["right"], ["action"], to=TensorProto.INT64),
         helper.make_node("Identity", ["action"], ["greedy"]),
     ]
-    kinds = {FLOAT: onnx.TensorProto.FLOAT, INT: onnx.TensorProto.INT64}
-
-    def value(tensor):
-        return helper.make_tensor_value_info(
-            tensor.name, kinds[tensor.dtype], ["batch", *tensor.shape]
-        )
-
-    graph = helper.make_graph(
-        nodes,
-        "policy",
-        [value(tensor) for tensor in SIGNATURE.inputs],
-        [value(tensor) for tensor in SIGNATURE.outputs],
-        [pole, zero, axes],
-    )
-    opset = [helper.make_opsetid("", 18)]
-    return helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
+    constants = {"pole": np.array([2]), "zero": np.float32(0), "axes": np.array([1])}
+    return graph(nodes, SIGNATURE, constants)
 
 
 def collect(grant_id, *, fragments, slots, rows=32):

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
+from small_models import BOOL, FLOAT, INT, graph
 
 from common import signature as signatures
 from common import spaces, tensors
@@ -23,37 +24,7 @@ from common.signature import (
 from protos.wiserl.v1 import learner_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from common.specs import EnvironmentSpec
-
-FLOAT, INT, BOOL = np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_)
-
-
-def graph(
-    nodes: Sequence[onnx.NodeProto],
-    signature: Signature,
-    constants: dict[str, Any] | None = None,
-) -> bytes:
-    """A model with the inputs and outputs of a signature."""
-
-    def value(tensor: GraphInput | GraphOutput) -> onnx.ValueInfoProto:
-        kind = helper.np_dtype_to_tensor_dtype(tensor.dtype)
-        return helper.make_tensor_value_info(tensor.name, kind, ["batch", *tensor.shape])
-
-    initialisers = [
-        numpy_helper.from_array(np.asarray(array), name)
-        for name, array in (constants or {}).items()
-    ]
-    made = helper.make_graph(
-        list(nodes),
-        "policy",
-        [value(tensor) for tensor in signature.inputs],
-        [value(tensor) for tensor in signature.outputs],
-        initialisers,
-    )
-    opset = [helper.make_opsetid("", 18)]
-    return helper.make_model(made, opset_imports=opset, ir_version=10).SerializeToString()
 
 
 def columns(
