@@ -1,9 +1,9 @@
 """What a worker makes of its environments: rows a second of one worker core, beside the bare ones.
 
 In one process and one thread, segment by segment in turn: the environments alone, with random
-actions and nothing recorded, and a worker's core with a 64 x 64 policy acting (uniform noise,
-Gumbel-max, log_prob recorded) that writes every row into a segment. Each segment is rolled with a
-new version, as in a synchronous round, so that building its session counts.
+actions and nothing recorded, and a worker's core with PPO's policy acting, as the learner publishes
+it, that writes every row into a segment. Each segment is rolled with a new version, as in a
+synchronous round, so that building its session counts.
 
     python benchmarks/rolling.py --envs 64 --rows 128
     python benchmarks/rolling.py --envs 16 --rows 128 --plain
@@ -22,21 +22,13 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import harness
 import numpy as np
-import onnx
-from onnx import numpy_helper
+import torch
 
 from common import signature as signatures
-from common.signature import (
-    ColumnKey,
-    ColumnSpec,
-    Extent,
-    GraphInput,
-    GraphOutput,
-    Noise,
-    Role,
-    Signature,
-)
+from learner.algorithms.ppo import PPO, PPOConfig
+from learner.publishing.publisher import Publisher
 from protos.wiserl.v1 import environment_pb2, learner_pb2
+from sampler import acting, graphs
 from sampler.policy import Policy
 from sampler.pool import PoolConfig
 from sampler.worker_core import WorkerCore
@@ -45,69 +37,20 @@ from sampler.workload import SIZE_BYTES, Workload
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FLOAT, INT, BOOL = np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_)
-ENVIRONMENT, OBSERVATION, ACTIONS = "CartPole-v1", 4, 2
+    from common.signature import Signature
+    from common.specs import EnvironmentSpec
 
-GRAPH = """
-<ir_version: 10, opset_import: ["" : 18]>
-policy (float[B, 4] observation, float[B, 2] noise) => (int64[B] action, float[B] log_prob) {
-  h0 = Gemm (observation, w0, b0)
-  t0 = Tanh (h0)
-  h1 = Gemm (t0, w1, b1)
-  t1 = Tanh (h1)
-  logits = Gemm (t1, w2, b2)
-  log_probs = LogSoftmax <axis = -1> (logits)
-  l0 = Log (noise)
-  l1 = Neg (l0)
-  l2 = Log (l1)
-  perturbed = Sub (log_probs, l2)
-  action = ArgMax <axis = -1, keepdims = 0> (perturbed)
-  last = Constant <value_ints = [-1]> ()
-  chosen = Unsqueeze (action, last)
-  taken = GatherElements <axis = -1> (log_probs, chosen)
-  log_prob = Squeeze (taken, last)
-}
-"""
+ENVIRONMENT, ACTIONS = "CartPole-v1", 2
 
 
-def policy_graph() -> bytes:
-    """The policy, with small random weights."""
-    model = onnx.parser.parse_model(GRAPH)
-    random = np.random.default_rng(0)
-    sizes = (OBSERVATION, 64, 64, ACTIONS)
-    for layer, (rows, columns) in enumerate(itertools.pairwise(sizes)):
-        weight = random.normal(0, rows**-0.5, (rows, columns)).astype(np.float32)
-        for name, array in ((f"w{layer}", weight), (f"b{layer}", np.zeros(columns, np.float32))):
-            model.graph.initializer.append(numpy_helper.from_array(array, name))
-    return model.SerializeToString()
-
-
-def policy_signature() -> Signature:
-    """What PPO asks for on CartPole."""
-    rows = [
-        (ColumnKey(Role.ACTION), INT),
-        (ColumnKey(Role.RECORD, "", "log_prob"), FLOAT),
-        (ColumnKey(Role.REWARD), FLOAT),
-    ]
-    flags = (Role.TERMINATED, Role.TRUNCATED, Role.IS_FIRST, Role.VALID, Role.EPISODE_END)
-    observation = ColumnSpec(
-        ColumnKey(Role.OBSERVATION), FLOAT, (OBSERVATION,), Extent.ROWS_PLUS_ONE
-    )
-    return Signature(
-        (
-            GraphInput("observation", Role.OBSERVATION, FLOAT, (OBSERVATION,)),
-            GraphInput("noise", Role.NOISE, FLOAT, (ACTIONS,), "", "u", noise=Noise.OPEN_UNIFORM),
-        ),
-        (
-            GraphOutput("action", Role.ACTION, INT),
-            GraphOutput("log_prob", Role.RECORD, FLOAT, (), "", "log_prob"),
-        ),
-        (
-            observation,
-            *(ColumnSpec(key, dtype) for key, dtype in rows),
-            *(ColumnSpec(ColumnKey(role), BOOL) for role in flags),
-        ),
-    )
+def published(spec: EnvironmentSpec, options: argparse.Namespace) -> tuple[Signature, bytes]:
+    """What PPO asks for, and what of its policy rolling needs."""
+    settings = PPOConfig(n_envs=options.envs, n_steps=options.rows)
+    algorithm = PPO(spec, settings, device=torch.device("cpu"), seed=0)
+    model = Publisher(algorithm.behaviour, cache=None).publish(1).model
+    needed = acting.outputs_for(algorithm.signature, greedy=False)
+    restricted = graphs.restricted(graphs.parse(model), [output.name for output in needed])
+    return algorithm.signature, restricted
 
 
 def worker_segments(options: argparse.Namespace) -> Callable[[], None]:
@@ -116,11 +59,12 @@ def worker_segments(options: argparse.Namespace) -> Callable[[], None]:
     vectorization = "plain" if options.plain else "native"
     config = PoolConfig(reference, reference, 1, options.envs, vectorization)
     core = WorkerCore(config, 0, Workload(bytearray(SIZE_BYTES)))
-    signature = signatures.to_proto(policy_signature())
-    core.configure(learner_pb2.RegisterResponse(signature=signature, seed=1), [0] * options.envs)
+    signature, graph = published(core.spec, options)
+    registration = learner_pb2.RegisterResponse(signature=signatures.to_proto(signature), seed=1)
+    core.configure(registration, [0] * options.envs)
     layout = core.layout(options.rows, options.envs)
     segment = layout.views(bytearray(layout.size_bytes))
-    graph, slots, versions = policy_graph(), range(options.envs), iter(range(1, 1 << 60))
+    slots, versions = range(options.envs), itertools.count(1)
 
     def roll() -> None:
         core.roll(slots, options.rows, Policy(next(versions), graph), {}, segment)
