@@ -55,6 +55,7 @@ class Answers:
         self.milestones = 0
         self.journal = Journal()
         self._run = run
+        self._header = header
         self._dealer = Dealer(settings, header.totals, self.journal)
         self._sessions = self._dealer.sessions
         self._intake = Intake(settings, header, self._dealer, self.journal)
@@ -100,6 +101,9 @@ class Answers:
             limits=self.settings.limits,
         )
         session = self._dealer.join(now, request, reserved)
+        # A process that comes after this one knows the sampler, and counts a push that it finds
+        # refused and then missing as lost once.
+        self._header.commit()
         self._seats_changed()
         return learner_pb2.RegisterResponse(
             signature=self._signature,

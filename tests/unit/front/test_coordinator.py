@@ -25,7 +25,8 @@ from common.statuses import Code
 from learner.experience.columns import fragment_bytes
 from learner.front.refusals import Refusal
 from learner.front.settings import Limits
-from learner.ledger import LossReason
+from learner.header import MappedHeader
+from learner.ledger import Loss, LossReason
 from learner.totals import MemoryHeader
 from protos.wiserl.v1 import learner_pb2
 
@@ -329,6 +330,27 @@ def test_what_the_header_keeps_goes_on_in_the_next_process():
     assert response.last_sequence == 1
     assert resumed.environment_steps == 4
     assert response.incarnation_base > 0
+
+
+def test_a_first_push_that_a_restart_lost_is_counted_once(tmp_path):
+    path = tmp_path / "header.bin"
+    killed = MappedHeader.create(path)
+    collecting(header=killed)
+    killed._file.close()
+
+    with MappedHeader.open(path) as header:
+        coordinator = make_coordinator(header=header)
+        with pytest.raises(Refusal, match="register again"):
+            pushed(coordinator, 0.0, push_request(A, 1, 1, make_batch(1, [Part(0)])))
+        response = coordinator.register(0.0, register_request(A))
+        assert response.last_sequence == 1
+        assert header.totals.losses == {LossReason.UNKNOWN_SAMPLER: Loss(1, 2)}
+        coordinator.publish(publication(1))
+        coordinator.open_round(0.0, n_envs=2, n_steps=2)
+        (grant,) = coordinator.pull(0.0, pull_request(A), since=0.0).grants
+        part = Part(0, incarnation=response.incarnation_base)
+        pushed(coordinator, 0.0, push_request(A, 2, grant.grant_id, make_batch(1, [part])))
+        assert header.totals.losses == {LossReason.UNKNOWN_SAMPLER: Loss(1, 2)}
 
 
 def test_the_curve_is_a_mean_of_the_last_hundred_episodes():

@@ -113,6 +113,7 @@ def test_blocks_that_go_are_not_named_while_they_are_written_over(tmp_path):
     coordinator, store, _ = flowing(
         window=100, header=header, store=store_of(places=2, folder=tmp_path)
     )
+    header.commits.clear()
     pushed(coordinator, 0.0, push_of(1, Part(0), Part(1)))
     (first,) = header.commits
     assert first.ring == RingCursor(2, 2)
