@@ -65,11 +65,13 @@ def test_the_folder_holds_the_whole_record(outcome):
         "episodes.csv",
         "evaluations.csv",
         "events",
+        "header.bin",
         "metrics.csv",
         "policy.json",
         "policy.onnx",
         "provenance.json",
         "result.json",
+        "run_id",
     }
 
 
