@@ -36,6 +36,9 @@ enough to cost nothing."""
 RECORDS = 500
 """Rows of metrics.csv that the step budget is divided into."""
 
+_SHOWN = {"epsilon": "exploration_rate"}
+"""Exploration values that Stable-Baselines3 has another name for."""
+
 IN_FLIGHT_SHARE = 0.01
 """Of the step budget: few enough steps that the policy is not old, for any number of samplers."""
 
@@ -104,8 +107,14 @@ class ReplayTraining:
         self.run.updates += updates
 
     def metrics(self) -> dict[str, float]:
-        """What the updates since the last call reported."""
-        return self.algorithm.metrics()
+        """What the updates since the last call reported, and how much is explored now."""
+        scalars = self.algorithm.scalars(self.run.steps)
+        explored = {
+            f"rollout/{_SHOWN.get(key, key)}": float(value)
+            for key, value in scalars.items()
+            if isinstance(value, int | float)
+        }
+        return explored | self.algorithm.metrics()
 
     def timing(self) -> dict[str, float]:
         """Seconds since the last call that drawing from replay and gradient steps took."""

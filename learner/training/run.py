@@ -207,7 +207,7 @@ class Run:
             CallbackError: An observer failed.
         """
         elapsed = time.perf_counter() - self._started
-        if self._first_update is None and training:
+        if self._first_update is None and any(name.startswith("train/") for name in training):
             self._first_update = elapsed
         timing["time/time_elapsed"] = elapsed
         # Of the rolling and training alone: the first sampler may be long in coming.
