@@ -89,9 +89,7 @@ class MappedHeader(Header):
                 f"{path} is in use by another learner process; stop it before the run is resumed"
             ) from None
         except FileNotFoundError:
-            raise HeaderError(
-                f"{path} does not exist, so there is nothing to resume; name the folder of a run"
-            ) from None
+            raise _missing(path) from None
         except OSError as error:
             raise _unusable(path, error) from None
         try:
@@ -203,9 +201,17 @@ def read(path: Path) -> Totals:
     """
     try:
         slot = layout.newest(path, path.read_bytes())
+    except FileNotFoundError:
+        raise _missing(path) from None
     except OSError as error:
         raise _unusable(path, error) from None
     return slot.totals if slot else Totals()
+
+
+def _missing(path: Path) -> HeaderError:
+    return HeaderError(
+        f"{path} does not exist, so there is nothing to resume; name the folder of a run"
+    )
 
 
 def _unusable(path: Path, error: OSError) -> HeaderError:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import InvalidFieldError
 from common.logging import Logger
+from learner import header
 from learner.front.coordinator import Coordinator
 from learner.front.settings import FrontSettings, RunIdentity
 from learner.header import MappedHeader
@@ -260,17 +261,15 @@ class _Launch(contextlib.ExitStack):
         """
         if self._order.resume is None:
             return MappedHeader.create(self._folder.header)
-        header = MappedHeader.open(self._folder.header)
-        try:
-            self._check_unfinished(header.totals.environment_steps)
-        except BaseException:
-            header.close()
-            raise
-        return header
+        self._check_unfinished()
+        return MappedHeader.open(self._folder.header)
 
-    def _check_unfinished(self, steps: int) -> None:
-        total = self._run.total_steps
-        if steps >= total and self._folder.is_finished:
+    def _check_unfinished(self) -> None:
+        """Refuses what has nothing left to do, before it counts as one more restart."""
+        if not self._folder.is_finished:
+            return
+        steps, total = header.read(self._folder.header).environment_steps, self._run.total_steps
+        if steps >= total:
             raise InvalidFieldError(
                 "total_steps",
                 f"{total} are done already ({self._folder.path} has {steps}); give more to go on",

@@ -20,10 +20,16 @@ def algorithm_of(run: Path) -> str:
     """The algorithm of a run.
 
     Raises:
-        InvalidFieldError: The folder has no settings that can be read.
-        WiseRLError: They do not name an algorithm.
+        InvalidFieldError: The folder's settings cannot be read.
+        WiseRLError: It has none, or they do not name an algorithm.
     """
     folder = RunFolder(run)
+    if not folder.config.exists():
+        # Also where a process was killed within the first seconds, before it had read its settings.
+        raise WiseRLError(
+            f"{run} is no run that can be resumed: it has no {folder.config.name}; name the folder "
+            "of a run, such as runs/CartPole-v1/ppo/<time>-s0, or start a new one"
+        )
     algorithm = schema.read(folder.config).algorithm
     if not algorithm:
         raise WiseRLError(f"{folder.config} names no algorithm; name the folder of a run")
