@@ -62,12 +62,12 @@ def steps_so_far(runs: Path) -> int:
     return steps[-1] if steps else 0
 
 
-def until(what: str, holds: Callable[[], bool]) -> None:
+def until(what: str, holds: Callable[[], bool], *, pause_seconds: float = 0.01) -> None:
     """Waits for a condition, and fails by its name where it does not come."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not holds():
         assert time.monotonic() < deadline, f"{what} did not come about"
-        time.sleep(0.01)
+        time.sleep(pause_seconds)
 
 
 @contextlib.contextmanager
