@@ -50,8 +50,11 @@ class SavedPolicy:
 def save(folder: RunFolder, policy: SavedPolicy) -> None:
     """Puts the policy into the folder.
 
+    The description comes first, with what it changed under `former`: wherever this is cut off, the
+    folder holds the former policy or the new one.
+
     Raises:
-        OSError: No room, or an I/O error; the former policy's files stand.
+        OSError: No room, or an I/O error; the former policy stands.
     """
     description: dict[str, Any] = {
         "algorithm": policy.algorithm,
@@ -63,12 +66,30 @@ def save(folder: RunFolder, policy: SavedPolicy) -> None:
         "signature": json_format.MessageToDict(signature.to_proto(policy.signature)),
         "scalars": dict(policy.scalars),
     }
+    try:
+        before, _ = _found(folder)
+    except WiseRLError:
+        before = {}
+    former = {key: was for key, was in before.items() if was != description[key]}
+    files.replace(folder.policy, files.json_bytes({**description, "former": former}))
     files.replace(folder.policy_model, policy.model)
-    files.replace(folder.policy, files.json_bytes(description))
 
 
 def load(folder: RunFolder) -> SavedPolicy:
     """The policy in a folder.
+
+    Raises:
+        WiseRLError: There is none, or its two files do not belong together.
+    """
+    description, model = _found(folder)
+    try:
+        return _policy(description, model)
+    except (KeyError, InvalidFieldError, json_format.ParseError) as error:
+        raise WiseRLError(f"{folder.policy} does not describe a policy: {error}") from None
+
+
+def _found(folder: RunFolder) -> tuple[dict[str, Any], bytes]:
+    """The model in a folder and its description.
 
     Raises:
         WiseRLError: There is none, or its two files do not belong together.
@@ -83,12 +104,12 @@ def load(folder: RunFolder) -> SavedPolicy:
         ) from None
     except ValueError as error:
         raise WiseRLError(f"{folder.policy} does not parse: {error}") from None
-    if hashlib.sha256(model).hexdigest() != description.get("model_sha256"):
-        raise WiseRLError(f"{folder.policy_model} is not the model that {folder.policy} describes")
-    try:
-        return _policy(description, model)
-    except (KeyError, InvalidFieldError, json_format.ParseError) as error:
-        raise WiseRLError(f"{folder.policy} does not describe a policy: {error}") from None
+    former = description.pop("former", {})
+    sha256 = hashlib.sha256(model).hexdigest()
+    for candidate in (description, {**description, **former}):
+        if candidate.get("model_sha256") == sha256:
+            return candidate, model
+    raise WiseRLError(f"{folder.policy_model} is not the model that {folder.policy} describes")
 
 
 def _policy(description: Mapping[str, Any], model: bytes) -> SavedPolicy:
