@@ -80,6 +80,9 @@ WHY_NOT = {
     ".venv/bin/wiserl learner --resume runs/CartPole-v1/ppo/* --total-steps 4096 --port 5555": (
         "test_killed_learner.py kills and resumes learners"
     ),
+    "CHAOS_KILLS=100 .venv/bin/pytest -m chaos tests/chaos -k ring_in_files": (
+        "the long form of a test"
+    ),
     "scripts/test": "this test is part of it; CI runs it",
     "scripts/test lint types imports": "parts of scripts/test, which CI runs",
     "scripts/test quick": "a part of scripts/test, which CI runs",
