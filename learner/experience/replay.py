@@ -236,6 +236,10 @@ class ReplayStore:
         Raises:
             ValueError: There is no valid row.
         """
+        if not self.size:
+            # An insert that replaces all there was may be under way.
+            with self._inserting:
+                pass
         with self._books:
             size = len(self._index)
             if not size:
