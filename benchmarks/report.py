@@ -7,7 +7,9 @@ python benchmarks/report.py --check    # exit code 1 where the committed page di
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,7 @@ def rate(record: dict[str, Any]) -> str:
     return (
         f"| {settings['env']} {kind}, {settings['workers']} workers x "
         f"{settings['envs_per_worker']}, {settings['rows']} rows a fragment "
-        f"| {ours['median']:,.0f} ({ours['min']:,.0f} to {ours['max']:,.0f}) "
+        f"| {spread(ours)} "
         f"| {bare['median']:,.0f} | {ours['median'] / bare['median']:.2f} | "
         + " / ".join(f"{100 * share:.0f} %" for share in result["worker_time"].values())
         + " |"
@@ -61,27 +63,142 @@ def rolling(records: list[dict[str, Any]]) -> str:
     return "\n".join([head, *map(rate, records)])
 
 
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What is said beside the training speed of an algorithm.
+
+    Attributes:
+        settings: What ours and the peer's were told.
+        spent: Where the learner's time went, with names of `times` in braces.
+    """
+
+    settings: str
+    spent: str
+
+
+TRAINING = {
+    "ppo": Comparison(
+        "8 environments x 128 steps, minibatches of 256, 4 epochs, 64x64, one torch thread each;\n"
+        "runs in turns.",
+        "Of a round of 1,024 rows {update:.0f} ms are the update\n"
+        "and {wait:.0f} ms the wait for samplers, which roll, push and pull in that time.",
+    ),
+    "dqn": Comparison(
+        "Networks of 120 and 84 units, a gradient step of 128 transitions for every 10\n"
+        "environment steps, one torch thread each; runs in turns.",
+        "Between two rows of `metrics.csv` the\n"
+        "learner takes gradient steps for {update:.1f} ms, draws what they train on for\n"
+        "{sample:.1f} ms, and waits for samplers for {wait:.1f} ms.",
+    ),
+}
+
+
 def training(record: dict[str, Any]) -> str:
     """Training speed beside a peer."""
     result = record["result"]
+    algorithm = result.get("algorithm", "ppo")
+    told = TRAINING[algorithm]
     ours, peer = result["ours"], result["peer"]
-    runs = result["runs"]
-    waits, updates = (
-        sorted(run[f"{name}_ms"] for run in runs)[len(runs) // 2] for name in ("wait", "update")
-    )
+    times = {
+        name.removesuffix("_ms"): statistics.median_high(run[name] for run in result["runs"])
+        for name in result["runs"][0]
+    }
     return (
-        "## Training PPO on CartPole at equal settings\n\n"
-        "8 environments x 128 steps, minibatches of 256, 4 epochs, 64x64, one torch thread each;\n"
-        "runs in turns.\n\n"
+        f"## Training {algorithm.upper()} on CartPole at equal settings\n\n{told.settings}\n\n"
         "| system | steps/s, median (range) |\n|---|---|\n"
         f"| WiseRL, gRPC learner and {result['workers']} workers "
-        f"| {ours['median']:,.0f} ({ours['min']:,.0f} to {ours['max']:,.0f}) |\n"
-        f"| {peer['system']} "
-        f"| {peer['median']:,.0f} ({peer['min']:,.0f} to {peer['max']:,.0f}) |\n\n"
-        f"Ratio of medians: {result['ratio_of_medians']:.2f}. Of a round of 1,024 rows "
-        f"{updates:.0f} ms are the update\n"
-        f"and {waits:.0f} ms the wait for samplers, which roll, push and pull in that time."
+        f"| {spread(ours)} |\n"
+        f"| {peer['system']} | {spread(peer)} |\n\n"
+        f"Ratio of medians: {result['ratio_of_medians']:.2f}. {told.spent.format(**times)}"
     )
+
+
+SAMPLERS_COLUMNS = (
+    *("samplers", "final greedy return of each seed", "replay ratio at the end", "on the way"),
+    *("behind", "samplers waited", "learner waited", "steps/s"),
+)
+
+
+def samplers(record: dict[str, Any]) -> str:
+    """Learning with different numbers of samplers at equal steps."""
+    runs, settings = record["result"]["runs"], record["result"]["settings"]
+    target = runs[0]["target"]
+    *some, most = settings["samplers"]
+    lines = [
+        f"## DQN with {', '.join(map(str, some))} and {most} samplers",
+        "",
+        f"CartPole, {settings['total_steps']:,} steps, the same 16 environments shared by so many",
+        "samplers. The limiter holds gradient steps to environment steps at",
+        f"{target['ratio']:g}; either side may run ahead by {target['window']:g} gradient steps,",
+        "and a push that has room is taken whole. On the way: once a tenth of the steps were",
+        "learned from. Behind: by how many gradient steps the learner lagged, from the first one",
+        "on. Waited: the samplers' share of the time for room, and the learner's for rows.",
+        "",
+        f"![Returns and lag for several numbers of samplers](images/{record['benchmark']}.png)",
+        "",
+        f"| {' | '.join(SAMPLERS_COLUMNS)} |",
+        "|---" * len(SAMPLERS_COLUMNS) + "|",
+    ]
+    for number in settings["samplers"]:
+        these = [run for run in runs if run["samplers"] == number]
+        lines.append(f"| {number} | {' | '.join(_cells(these))} |")
+    return "\n".join(lines)
+
+
+def _cells(runs: list[dict[str, Any]]) -> list[str]:
+    """What is said of the runs with one number of samplers."""
+    seconds = [run["training_seconds"] for run in runs]
+    held = [
+        run["insert_wait_seconds"] / run["samplers"] / passed
+        for run, passed in zip(runs, seconds, strict=True)
+    ]
+    waited = [run["sample_wait_seconds"] / t for run, t in zip(runs, seconds, strict=True)]
+    rates = [run["environment_steps"] / t for run, t in zip(runs, seconds, strict=True)]
+
+    def bounds(name: str) -> tuple[float, float]:
+        return min(run[name]["min"] for run in runs), max(run[name]["max"] for run in runs)
+
+    ends = sorted({f"{run['ratio']['end']:.4f}" for run in runs})
+    low, high = bounds("ratio")
+    first, last = bounds("lag")
+    return [
+        ", ".join(f"{run['score']:.1f}" for run in runs),
+        ", ".join(ends),
+        f"{low:.3f} to {high:.3f}",
+        f"{first:.0f} to {last:.0f}",
+        f"{100 * statistics.median(held):.0f} %",
+        f"{100 * statistics.median(waited):.0f} %",
+        f"{statistics.median(rates):,.0f}",
+    ]
+
+
+def ingest(record: dict[str, Any]) -> str:
+    """Pushes into the replay, over gRPC."""
+    result = record["result"]
+    raw = result["raw_mb_per_second"]
+    lines = [
+        "## Into the replay",
+        "",
+        f"Pushes of about 1 MiB from {result['settings']['clients']} processes over loopback gRPC,",
+        "checked, inserted into a full ring and committed; nothing is trained. MB/s are beside",
+        f"{spread(raw)} MB/s of raw bytes that a gRPC server drops, in the same run.",
+        "",
+        "| pushed | rows x slots | ring in | MB/s, median (range) | of raw | transitions/s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for found in result["ingested"]:
+        rate = found["mb_per_second"]
+        lines.append(
+            f"| {found['kind']} | {found['rows']} x {found['slots']} | {found['ring']} "
+            f"| {spread(rate)} | {rate['median'] / raw['median']:.2f} "
+            f"| {found['transitions_per_second']['median']:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def spread(rate: dict[str, Any]) -> str:
+    """A median with its range."""
+    return f"{rate['median']:,.0f} ({rate['min']:,.0f} to {rate['max']:,.0f})"
 
 
 def small(records: dict[str, dict[str, Any]]) -> str:
@@ -125,7 +242,7 @@ def replay(record: dict[str, Any]) -> str:
         for name, base in plain.items():
             if name in rates:
                 rate = rates[name]
-                cells.append(f"{rate['median']:,.0f} ({rate['min']:,.0f} to {rate['max']:,.0f})")
+                cells.append(spread(rate))
                 cells.append(f"{rate['median'] / base['median']:.2f}")
             else:
                 cells += ["-", "-"]
@@ -159,13 +276,18 @@ def page() -> str:
     """The whole page."""
     records = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     rolled = [record for record in records.values() if record["benchmark"].startswith("rolling_")]
+    sections = {
+        "samplers": samplers,
+        "training_speed": training,
+        "training_speed_dqn": training,
+        "rolling": rolling,
+        "ingest": ingest,
+        "replay": replay,
+    }
     parts = [HEAD + report.table(RESULTS / "learning", list(tasks.load().values()))]
-    if "training_speed" in records:
-        parts.append(training(records["training_speed"]))
-    if rolled:
-        parts.append(rolling(rolled))
-    if "replay" in records:
-        parts.append(replay(records["replay"]))
+    for name, section in sections.items():
+        if found := rolled if name == "rolling" else records.get(name):
+            parts.append(section(found))
     parts += [small(records), machines(records)]
     return "\n\n".join(parts) + "\n"
 

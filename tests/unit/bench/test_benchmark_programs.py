@@ -1,0 +1,118 @@
+"""The programs under benchmarks/ that are more than a loop around a clock, in small."""
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+SPREAD = {"median": 2000.0, "min": 1000.0, "max": 3000.0}
+MACHINE = {"processor": "p", "cores": 2, "packages": {"torch": "2"}}
+
+
+@pytest.fixture
+def program(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module
+
+
+@pytest.fixture
+def page(program, monkeypatch, tmp_path):
+    """The page of results that are given by name."""
+    report = program("report")
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+
+    def make(**results):
+        for name, result in results.items():
+            record = {"benchmark": name, "command": "c", "commit": "1", "machine": MACHINE}
+            (tmp_path / f"{name}.json").write_text(json.dumps(record | {"result": result}))
+        return report.page()
+
+    return make
+
+
+def run(samplers, seed, lag):
+    return {
+        "samplers": samplers,
+        "seed": seed,
+        "score": 400.0 + seed,
+        "environment_steps": 1000,
+        "target": {"ratio": 0.5, "window": 320.0},
+        "ratio": {"min": 0.4, "max": 0.5 + seed / 100, "end": 0.5},
+        "lag": {"min": 0.0, "max": lag, "end": 0.0},
+        "insert_wait_seconds": 2.0 * samplers,
+        "sample_wait_seconds": 1.0,
+        "training_seconds": 10.0,
+    }
+
+
+def test_sections_are_left_out_where_there_is_no_data(page):
+    assert page().count("\n## ") == 3
+
+
+def test_samplers_of_each_number_are_a_line(page):
+    runs = [run(1, 1, 400), run(1, 2, 500), run(16, 1, 300)]
+    settings = {"samplers": [1, 16], "total_steps": 1000}
+    text = page(samplers={"settings": settings, "runs": runs})
+    assert "## DQN with 1 and 16 samplers" in text
+    assert "| 1 | 401.0, 402.0 | 0.5000 | 0.400 to 0.520 | 0 to 500 | 20 % | 10 % | 100 |" in text
+    assert "| 16 | 401.0 | 0.5000 | 0.400 to 0.510 | 0 to 300 | 20 % | 10 % | 100 |" in text
+
+
+def test_training_speed_is_told_of_every_algorithm(page):
+    speed = {
+        "workers": 2,
+        "ours": SPREAD,
+        "peer": {"system": "peer", **SPREAD},
+        "ratio_of_medians": 1.0,
+    }
+    rounds = speed | {"runs": [{"wait_ms": 7.0, "update_ms": 8.0}]}
+    replay = {"wait_ms": 1.0, "update_ms": 2.0, "sample_ms": 3.0}
+    text = page(
+        training_speed=rounds,
+        training_speed_dqn=speed | {"algorithm": "dqn", "runs": [replay]},
+    )
+    assert "Training PPO on CartPole" in text
+    assert "8 ms are the update\nand 7 ms the wait" in text
+    assert "Training DQN on CartPole" in text
+    assert "for 2.0 ms, draws what they train on for\n3.0 ms" in text
+
+
+def test_what_was_pushed_stands_beside_raw_bytes(page):
+    found = {"kind": "frames", "rows": 16, "slots": 2, "ring": "disk", "mb_per_second": SPREAD}
+    text = page(
+        ingest={
+            "settings": {"clients": 2},
+            "raw_mb_per_second": {"median": 4000.0, "min": 4000.0, "max": 4000.0},
+            "ingested": [found | {"transitions_per_second": SPREAD}],
+        }
+    )
+    assert "| frames | 16 x 2 | disk | 2,000 (1,000 to 3,000) | 0.50 | 2,000 |" in text
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_samplers_runs_and_draws(program, tmp_path):
+    samplers = program("samplers")
+    options = argparse.Namespace(total_steps=1500, rows_in_flight=640, episodes=2)
+    found = samplers.train(options, samplers=2, seed=0)
+    assert found["environment_steps"] == 1500
+    assert found["gradient_steps"] == 250
+    assert found["ratio"]["end"] == found["target"]["ratio"] == 0.5
+    assert found["lag"]["end"] == 0
+    assert found["curve"]["environment_steps"][-1] == 1500
+    record = {"result": {"settings": {"samplers": [2]}, "runs": [found]}}
+    samplers.draw(json.loads(json.dumps(record)), tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_the_benchmark_of_ingest_counts_what_arrives(program, monkeypatch, on_disk):
+    ingest = program("ingest")
+    monkeypatch.setattr(ingest, "RING_PUSHES", 8)
+    found = ingest.ingested("CartPole", 0.5, on_disk=on_disk)
+    assert found["pushes_per_second"] > 0
+    steps = found["transitions_per_second"] / found["pushes_per_second"]
+    assert steps == pytest.approx(256 * 128 - 128)
