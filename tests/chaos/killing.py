@@ -30,7 +30,8 @@ SLOTS = 3
 """Of each sampler."""
 
 ENVIRONMENT = ("--env", "counting_env:Counting", "--threads", "1", "--quiet", "--seed", "3")
-EVALUATIONS = ("--eval-points", "3", "--eval-episodes", "2", "--final-eval-episodes", "200")
+EVALUATIONS = ("--eval-points", "3", "--eval-episodes", "2", "--final-eval-episodes", "500")
+"""The last one is long enough to be killed in the middle of it."""
 
 _LOOK_SECONDS = 0.001
 

@@ -39,7 +39,7 @@ PPO = ("ppo", "--n-envs", str(SAMPLERS * SLOTS), "--n-steps", str(N_STEPS), "--e
 PPO += ("--n-minibatches", "1", "--hidden-sizes", "16", *killing.EVALUATIONS)
 
 SELDOM = ("--checkpoint-seconds", "600")
-OFTEN = ("--checkpoint-seconds", "0.5")
+OFTEN = ("--checkpoint-seconds", "0.1")
 
 
 @pytest.fixture(scope="module", autouse=True)
