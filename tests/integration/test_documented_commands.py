@@ -36,7 +36,7 @@ ALONE = {
     ".venv/bin/wiserl plot",
     f"{TRAIN} --seeds 0-2",
     f"{TRAIN} --init-from runs/CartPole-v1/ppo/*",
-    ".venv/bin/wiserl train --resume runs/CartPole-v1/ppo/* --total-steps 4096",
+    ".venv/bin/wiserl train --resume runs/CartPole-v1/ppo/* --total-steps 120000",
     ".venv/bin/wiserl train dqn --env CartPole-v1",
     ".venv/bin/wiserl train dqn --env CartPole-v1 --replay-storage disk",
     f"{TRAIN} --json",
@@ -75,9 +75,12 @@ ELSEWHERE = dict.fromkeys(
 )
 WHY_NOT = {
     ".venv/bin/wiserl bench learning --minutes 60": "an hour; test_bench_queue.py runs one",
+    ".venv/bin/python benchmarks/samplers.py --name samplers": (
+        "ten minutes, and rewrites data; test_benchmark_programs.py runs it in small"
+    ),
     ".venv/bin/python benchmarks/report.py": "rewrites a page; test_results_page.py checks it",
     ".venv/bin/pip install --editable '.[wandb]'": "changes the environment under test",
-    ".venv/bin/wiserl learner --resume runs/CartPole-v1/ppo/* --total-steps 4096 --port 5555": (
+    ".venv/bin/wiserl learner --resume runs/CartPole-v1/ppo/* --total-steps 120000 --port 5555": (
         "test_killed_learner.py kills and resumes learners"
     ),
     "CHAOS_KILLS=100 .venv/bin/pytest -m chaos tests/chaos -k ring_in_files": (
