@@ -31,7 +31,8 @@ class Outcome:
     Attributes:
         status: How it ended.
         folder: The run's.
-        environment_steps: Steps that were trained on.
+        environment_steps: Steps that were trained on, by all processes of the run.
+        first_step: Those of the processes before this one.
         version: The newest policy published.
         seconds: From the start of training to its end, evaluations included.
         first_update_seconds: From the start of training to the end of the first update, if any.
@@ -55,6 +56,12 @@ class Outcome:
     error: str | None = None
     signal: int | None = None
     stop_reason: str | None = None
+    first_step: int = 0
+
+    @property
+    def steps_per_second(self) -> float:
+        """Of this process, evaluations included."""
+        return (self.environment_steps - self.first_step) / self.seconds if self.seconds else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as `result.json` has it; numbers that JSON lacks (NaN, infinity) are null."""

@@ -16,7 +16,7 @@ from learner import header
 from learner.front.coordinator import Coordinator
 from learner.front.settings import FrontSettings, RunIdentity
 from learner.header import MappedHeader
-from learner.observer import Observer
+from learner.observer import Observer, Observers
 from learner.run_folder import RunFolder
 from wiserl import places
 from wiserl.local import LocalSamplers, usable_cores
@@ -94,6 +94,20 @@ def serve(
     with _Launch(order, expect_samplers=expect_samplers) as launch:
         outcome = launch.serve(address, insecure=insecure)
     return _drawn(outcome)
+
+
+class _Origin(Observer):
+    """Has the settings written, once: those of a resumed run only when it goes on with them."""
+
+    def __init__(self, write: Callable[[], None]) -> None:
+        self._write: Callable[[], None] | None = write
+
+    def began(self, version: int) -> None:
+        """The run goes on, so nothing of its settings was refused."""
+        del version
+        write, self._write = self._write, None
+        if write is not None:
+            write()
 
 
 class _Launch(contextlib.ExitStack):
@@ -193,7 +207,9 @@ class _Launch(contextlib.ExitStack):
         self._run = dataclasses.replace(self._run, threads=self._run.threads or threads)
         device = training.device_of(self._run.device)
         resumed, initial = self._state()
-        self._write_origin(local, hyperparameters)
+        origin = _Origin(lambda: self._write_origin(local, hyperparameters))
+        if self._order.resume is None:
+            origin.began(0)
         job = training.Job(
             config=self._run,
             algorithm=algorithm,
@@ -207,7 +223,7 @@ class _Launch(contextlib.ExitStack):
             failure=failure,
         )
         with Drain(lambda: _drain(front)) as drain:
-            outcome = training.train(job, front, self._order.observer)
+            outcome = training.train(job, front, Observers([origin, self._order.observer]))
         return dataclasses.replace(outcome, signal=drain.signal)
 
     def _write_origin(self, local: LocalConfig | None, hyperparameters: DataclassInstance) -> None:

@@ -318,6 +318,7 @@ class Run:
             losses={reason.value: dataclasses.asdict(loss) for reason, loss in losses.items()},
             error=error,
             stop_reason=self.observers.stop_reason,
+            first_step=self._first_step,
         )
 
     def _wait_for_farewells(self) -> None:

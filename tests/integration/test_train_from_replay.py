@@ -159,3 +159,16 @@ def test_settings_that_exclude_each_other_are_refused(tmp_path, algorithm, setti
         common |= {"buffer_size": 600, "segment_length": 8, "learning_starts": 100}
     with pytest.raises(InvalidFieldError, match=named):
         wiserl.train(algorithm, runs=tmp_path, **{**common, **settings})
+
+
+def test_a_resume_that_is_refused_leaves_the_settings(tmp_path):
+    first = wiserl.train("dqn", runs=tmp_path, **SMALL)
+    settings = (first.folder / "config.yaml").read_text()
+
+    with pytest.raises(InvalidFieldError, match="another algorithm, environment or network"):
+        wiserl.resume(first.folder, total_steps=1500, hidden_sizes=(8,))
+    assert (first.folder / "config.yaml").read_text() == settings
+
+    second = wiserl.resume(first.folder, total_steps=1000)
+    assert second.first_step == 900
+    assert "total_steps: 1000" in (first.folder / "config.yaml").read_text()
