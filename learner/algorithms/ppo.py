@@ -18,13 +18,18 @@ with the details of Huang et al. 2022, "The 37 implementation details of PPO"
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from learner.algorithms.estimation import Estimates, explained_variance
-from learner.algorithms.on_policy import ActorCriticAlgorithm, ActorCriticConfig
+from learner.algorithms.on_policy import (
+    ActorCriticAlgorithm,
+    ActorCriticConfig,
+    Schedule,
+    scheduled,
+)
 from learner.algorithms.optimiser import FlatAdam
 from learner.algorithms.rollout import Rollout, in_chunks, rollout_of, shuffled_minibatches
 from learner.losses import policy, value
@@ -35,8 +40,6 @@ if TYPE_CHECKING:
 
     from learner.algorithms.actor_critic import Actor, Critic
     from learner.experience.on_policy import OnPolicyBatch
-
-Schedule = Literal["linear", "constant"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,10 +187,9 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
     def _schedules(self, progress: float) -> tuple[float, float]:
         """Learning rate and clip range."""
         config = self.config
-        left = {"constant": 1.0, "linear": 1.0 - progress}
         return (
-            config.learning_rate * left[config.learning_rate_schedule],
-            config.clip_range * left[config.clip_range_schedule],
+            scheduled(config.learning_rate, config.learning_rate_schedule, progress),
+            scheduled(config.clip_range, config.clip_range_schedule, progress),
         )
 
     def _minibatches(

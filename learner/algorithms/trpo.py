@@ -22,7 +22,12 @@ from torch import Tensor
 
 from learner.algorithms import natural_gradient
 from learner.algorithms.estimation import explained_variance
-from learner.algorithms.on_policy import ActorCriticAlgorithm, ActorCriticConfig
+from learner.algorithms.on_policy import (
+    ActorCriticAlgorithm,
+    ActorCriticConfig,
+    Schedule,
+    scheduled,
+)
 from learner.algorithms.optimiser import FlatAdam, flatten
 from learner.algorithms.rollout import Rollout, rollout_of, shuffled_minibatches
 from learner.losses import policy, value
@@ -42,6 +47,8 @@ class TRPOConfig(ActorCriticConfig):
     n_envs x n_steps."""
     max_kl: float = 0.01
     """Delta: the mean KL divergence from the policy that acted stays below this."""
+    max_kl_schedule: Schedule = "constant"
+    """`linear` brings max_kl to 0 at the end of the step budget."""
     damping: float = 0.1
     """Added to the eigenvalues of the Fisher matrix. Small tasks learn faster with 1e-3 to 1e-2."""
     conjugate_gradient_steps: int = 15
@@ -153,7 +160,6 @@ class TRPO(ActorCriticAlgorithm[TRPOConfig]):
 
         A round without a valid row changes nothing and has no metrics.
         """
-        del progress
         data = rollout_of(batch, self.signature, self.behaviour.distribution, device=self.device)
         if not data.valid.any():
             return {}
@@ -161,12 +167,14 @@ class TRPO(ActorCriticAlgorithm[TRPOConfig]):
         parts = self.behaviour.preprocess(data.leaves)
         values, ratio_error, entropy = self._evaluate(data, parts)
         estimates = self._estimator.estimate(data, values)
-        step = self._improve(self._rows(data, parts, estimates.advantages))
+        max_kl = scheduled(self.config.max_kl, self.config.max_kl_schedule, progress)
+        step = self._improve(self._rows(data, parts, estimates.advantages), max_kl)
         error = self._fit(data, parts, estimates.targets)
         self._take_in(data)
         self._updates += 1
         metrics = {
             "train/learning_rate": self.config.critic_learning_rate,
+            "train/max_kl": max_kl,
             "train/policy_objective": step.objective,
             "train/kl_divergence_loss": step.divergence,
             "train/gradient_norm": step.slope,
@@ -209,7 +217,7 @@ class TRPO(ActorCriticAlgorithm[TRPOConfig]):
         gains = policy.surrogate((log_probs - rows.log_probs).exp(), rows.advantages)
         return _Outlook(gains.mean(), distribution.divergence(acted, now).mean(), acted)
 
-    def _improve(self, rows: _Rows) -> _Step:
+    def _improve(self, rows: _Rows, max_kl: float) -> _Step:
         """One step of the policy, or none."""
         config = self.config
         outlook = self._outlook(rows)
@@ -218,7 +226,7 @@ class TRPO(ActorCriticAlgorithm[TRPOConfig]):
             outlook.divergence, self._parameters, damping=config.damping
         )
         step = natural_gradient.trust_region_step(
-            product, slope, max_kl=config.max_kl, steps=config.conjugate_gradient_steps
+            product, slope, max_kl=max_kl, steps=config.conjugate_gradient_steps
         )
         before = outlook.objective.item()
         after = [before, 0.0]
@@ -226,7 +234,7 @@ class TRPO(ActorCriticAlgorithm[TRPOConfig]):
         def acceptable() -> bool:
             found = self._outlook(rows, outlook.acted)
             after[:] = torch.stack((found.objective, found.divergence)).tolist()
-            return after[0] > before and after[1] < config.max_kl
+            return after[0] > before and after[1] < max_kl
 
         shrunk = None
         if step is not None:
