@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +12,14 @@ import torch
 from common import spaces, specs
 from common.signature import ColumnKey, Noise, Role
 from learner.algorithms.ppo import PPO, PPOConfig
+from learner.algorithms.trpo import TRPO, TRPOConfig
 from learner.experience.on_policy import OnPolicyBatch
 from learner.publishing import sessions
 
 if TYPE_CHECKING:
     from common.specs import EnvironmentSpec
-    from learner.algorithms.base import OnPolicyAlgorithm
+    from learner.algorithms.base import Algorithm, OnPolicyAlgorithm
+    from learner.algorithms.on_policy import ActorCriticAlgorithm
 
 CPU = torch.device("cpu")
 VALID = ColumnKey(Role.VALID)
@@ -49,10 +52,64 @@ def continuous_spec(dimensions: int = 1) -> EnvironmentSpec:
     return specs.single_agent(box(3), box(dimensions, low=-2.0, high=2.0))
 
 
+SPECS = {
+    "discrete": discrete_spec(),
+    "continuous": continuous_spec(2),
+    "multi_discrete": specs.single_agent(box(4), spaces.MultiDiscrete((2, 3))),
+    "multi_binary": specs.single_agent(box(4), spaces.MultiBinary((2,))),
+    "masked": specs.single_agent(box(4), spaces.Discrete(3), action_mask=True),
+    "image": specs.single_agent(image(10, 10, 3), spaces.Discrete(2)),
+    "dict": specs.single_agent(
+        spaces.Dict({"camera": image(10, 10, 3), "kind": spaces.Discrete(2), "speed": box(2)}),
+        box(1),
+    ),
+}
+"""Every kind of observation and action."""
+
+
 def ppo(spec: EnvironmentSpec, *, seed: int = 0, **config: Any) -> PPO:
     """A small PPO: 4 environments by 8 steps."""
     given = {"n_envs": 4, "n_steps": 8, "n_minibatches": 2, "epochs": 2, **config}
     return PPO(spec, PPOConfig(**given), device=CPU, seed=seed)
+
+
+def trpo(spec: EnvironmentSpec, *, seed: int = 0, **config: Any) -> TRPO:
+    """A small TRPO: 4 environments by 8 steps."""
+    given = {"n_envs": 4, "n_steps": 8, "n_minibatches": 2, "critic_epochs": 2, **config}
+    return TRPO(spec, TRPOConfig(**given), device=CPU, seed=seed)
+
+
+def parameters(algorithm: Algorithm[Any]) -> dict[str, torch.Tensor]:
+    """A copy of the whole state."""
+    return {name: tensor.clone() for name, tensor in algorithm.tensors().items()}
+
+
+def assert_same(one, other) -> None:
+    """Bit for bit."""
+    assert one.keys() == other.keys()
+    different = [name for name in one if not torch.equal(one[name], other[name])]
+    assert different == []
+
+
+def constant_critic(algorithm: ActorCriticAlgorithm[Any], worth: float) -> None:
+    """Makes every value the same."""
+    head = algorithm._critic.layers[-1]
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.fill_(worth)
+
+
+def undocumented(config: type[Any]) -> list[str]:
+    """Settings without a docstring under them, in the class or the one that they are from."""
+    lines = [line for one in config.__mro__[:-1] for line in inspect.getsource(one).splitlines()]
+    names = [field.name for field in dataclasses.fields(config)]
+    found = {
+        name: lines[at + 1]
+        for at, line in enumerate(lines)
+        for name in names
+        if line.startswith(f"    {name}: ")
+    }
+    return [name for name in names if not found.get(name, "").strip().startswith('"""')]
 
 
 def round_of(algorithm: OnPolicyAlgorithm[Any], *, seed: int = 0, version: int = 1):

@@ -105,8 +105,11 @@ class Critic(nn.Module):
         self.encoder = None if share else encoder_of(space, network=architecture.network)
         self.layers = architecture.layers(shared, 1, head_gain=1.0)
 
-    def forward(self, parts: Sequence[Tensor], features: Tensor) -> Tensor:
-        """Preprocessed observations and the actor's features [N, F] to values [N]."""
+    def forward(self, parts: Sequence[Tensor], features: Tensor | None) -> Tensor:
+        """Preprocessed observations and the actor's features [N, F] to values [N].
+
+        The features may be None where there is an encoder of its own.
+        """
         own = features if self.encoder is None else self.encoder(parts)
         values: Tensor = self.layers(own).squeeze(-1)
         return values

@@ -18,64 +18,40 @@ with the details of Huang et al. 2022, "The 37 implementation details of PPO"
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from common import spaces
-from common.errors import InvalidFieldError
-from learner.algorithms import state
-from learner.algorithms.actor_critic import Actor, Architecture, Critic
-from learner.algorithms.base import (
-    JSON,
-    OnPolicyAlgorithm,
-    refuse_mode_dependent_layers,
-    single_agent_only,
+from learner.algorithms.estimation import Estimates, explained_variance
+from learner.algorithms.on_policy import (
+    ActorCriticAlgorithm,
+    ActorCriticConfig,
+    Schedule,
+    scheduled,
 )
-from learner.algorithms.estimation import AdvantageEstimator, Estimates, explained_variance
 from learner.algorithms.optimiser import FlatAdam
 from learner.algorithms.rollout import Rollout, in_chunks, rollout_of, shuffled_minibatches
 from learner.losses import policy, value
-from learner.networks.bodies import Activation  # noqa: TC001 - command lines read it at run time
 from learner.networks.distributions import DiagonalGaussian
-from learner.networks.normalisation import ObservationStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
+    from learner.algorithms.actor_critic import Actor, Critic
     from learner.experience.on_policy import OnPolicyBatch
-
-Schedule = Literal["linear", "constant"]
-
-_EVALUATION_ROWS = 512
-"""Rows evaluated at once: enough to pay for the calls, few enough for images to fit in memory."""
 
 
 @dataclasses.dataclass(frozen=True)
-class PPOConfig:
+class PPOConfig(ActorCriticConfig):
     """Hyperparameters. Where None is the default, it stands for what suits the action space."""
 
-    n_envs: int | Literal["auto"] = 8
-    """Environments whose fragments make up a round, however many samplers there are. `auto` takes
-    every environment connected when a round opens."""
-    n_steps: int = 128
-    """Steps of each environment in a round."""
-    n_minibatches: int = 4
-    """Minibatches that a round is cut into, in every epoch anew; must divide n_envs x n_steps."""
     epochs: int = 4
     """Times that a round is gone through."""
     learning_rate: float = 2.5e-4
     """Step size of Adam at the start."""
     learning_rate_schedule: Schedule = "linear"
     """`linear` brings the learning rate to 0 at the end of the step budget."""
-    adam_epsilon: float = 1e-5
-    """Epsilon of Adam."""
-    gamma: float = 0.99
-    """Discount of rewards a step later."""
-    gae_lambda: float = 0.95
-    """Lambda of generalised advantage estimation: 0 trusts the values, 1 the rewards."""
     clip_range: float = 0.2
     """How far from 1 the probability ratio may go before its gradient is cut."""
     clip_range_schedule: Schedule = "constant"
@@ -83,8 +59,6 @@ class PPOConfig:
     value_clip_range: float | None = None
     """Keeps values this near to the old ones in the loss, in units of (scaled) returns; None does
     not."""
-    normalise_advantages: bool = True
-    """Brings the advantages of each minibatch to mean 0 and standard deviation 1."""
     entropy_coefficient: float = 0.0
     """Weight of the entropy bonus."""
     value_coefficient: float = 0.5
@@ -93,25 +67,8 @@ class PPOConfig:
     """Norm that gradients are clipped to, over all parameters together."""
     target_kl: float | None = None
     """Ends an update after the epoch whose approximate KL divergence exceeds 1.5 times this."""
-    hidden_sizes: tuple[int, ...] | None = None
-    """Hidden layers of actor and critic each; None is 64 64, and none behind convolutions."""
-    activation: Activation = "tanh"
-    """Activation of the hidden layers."""
-    network: str = "auto"
-    """`auto` encodes images with convolutions and everything else as a vector. `module:factory`
-    names a function from the observation space to an nn.Module from observations to features."""
     share_encoder: bool = True
     """Actor and critic share the encoder where it learns (images, or a network of your own)."""
-    initial_log_std: float = 0.0
-    """Logarithm of the standard deviation at the start, continuous actions."""
-    normalise_observations: bool | None = None
-    """Normalises observed numbers by their running mean and variance, clipped to +-10; None does
-    for continuous actions."""
-    scale_rewards: bool | None = None
-    """Divides rewards by the standard deviation of the running discounted return, clipped to +-10;
-    None does for continuous actions."""
-    clip_rewards: bool = False
-    """Trains on the sign of rewards, as is usual for Atari; what is shown to people stays raw."""
     recompute_advantages: bool | None = None
     """Recomputes advantages with the current values before every epoch; None does for continuous
     actions."""
@@ -122,40 +79,15 @@ class PPOConfig:
         Raises:
             InvalidFieldError: A value that cannot work, with what it must be.
         """
-        for field in ("n_envs", "n_steps", "n_minibatches", "epochs"):
-            count = getattr(self, field)
-            self._check(field, count == "auto" or count >= 1, "must be at least 1")
-        self._check("hidden_sizes", min(self.hidden_sizes or (1,)) >= 1, "must be at least 1 each")
-        for field in ("learning_rate", "clip_range", "adam_epsilon", "max_gradient_norm"):
+        super().__post_init__()
+        self._check("epochs", self.epochs >= 1, "must be at least 1")
+        for field in ("learning_rate", "clip_range", "max_gradient_norm"):
             self._check(field, getattr(self, field) > 0, "must be above 0")
         for field in ("value_clip_range", "target_kl"):
             number = getattr(self, field)
             self._check(field, number is None or number > 0, "must be above 0, or none at all")
         for field in ("entropy_coefficient", "value_coefficient"):
             self._check(field, getattr(self, field) >= 0, "must not be negative")
-        self._check("gamma", 0 < self.gamma <= 1, "must be in (0, 1]")
-        self._check("gae_lambda", 0 <= self.gae_lambda <= 1, "must be in [0, 1]")
-        if self.n_envs != "auto":
-            self.minibatch_size(self.n_envs)
-
-    def _check(self, field: str, holds: bool, constraint: str) -> None:  # noqa: FBT001 - private
-        if not holds:
-            raise InvalidFieldError(field, f"{getattr(self, field)} {constraint}")
-
-    def minibatch_size(self, n_envs: int) -> int:
-        """Rows in a minibatch of a round of so many environments.
-
-        Raises:
-            InvalidFieldError: The round does not divide.
-        """
-        rows = n_envs * self.n_steps
-        if rows % self.n_minibatches:
-            raise InvalidFieldError(
-                "n_minibatches",
-                f"{self.n_minibatches} does not divide the {rows} rows of n_envs ({n_envs}) x "
-                f"n_steps ({self.n_steps}); change one of the three",
-            )
-        return rows // self.n_minibatches
 
 
 class _Minibatch(NamedTuple):
@@ -188,50 +120,26 @@ class _Step(NamedTuple):
     gradient_norm: Tensor
 
 
-class PPO(OnPolicyAlgorithm[PPOConfig]):
+class PPO(ActorCriticAlgorithm[PPOConfig]):
     """PPO with the clipped surrogate objective, for one agent and any actions but a Dict."""
 
     name = "ppo"
     Config = PPOConfig
-    behaviour: Actor
+    counter = "epochs"
 
-    def build(self) -> Actor:
-        """Actor, critic, optimiser and statistics."""
-        single_agent_only(self.spec, self.name)
-        config, group = self.config, self.spec.agent
-        self.n_envs = None if config.n_envs == "auto" else config.n_envs
-        self.n_steps = config.n_steps
-        continuous = isinstance(group.action, spaces.Box)
-        architecture = Architecture(
-            hidden_sizes=config.hidden_sizes,
-            activation=config.activation,
-            network=config.network,
-            share_encoder=config.share_encoder,
-            normalise_observations=_given(config.normalise_observations, otherwise=continuous),
-            initial_log_std=config.initial_log_std,
-        )
-        actor = Actor(self.spec, architecture)
-        critic = Critic(group.observation, architecture, actor.encoder)
-        refuse_mode_dependent_layers(actor, critic)
-        actor.to(self.device)
-        self._critic = critic.to(self.device)
-        self._adam = FlatAdam(
+    @property
+    def _shares_encoder(self) -> bool:
+        return self.config.share_encoder
+
+    def _optimiser(self, actor: Actor, critic: Critic) -> FlatAdam:
+        """One for actor and critic."""
+        config = self.config
+        return FlatAdam(
             dict(actor.named_parameters("behaviour")) | dict(critic.named_parameters("critic")),
             learning_rate=config.learning_rate,
             epsilon=config.adam_epsilon,
             max_gradient_norm=config.max_gradient_norm,
         )
-        self._statistics = ObservationStatistics(actor.preprocess.normaliser)
-        self._estimator = AdvantageEstimator(
-            gamma=config.gamma,
-            gae_lambda=config.gae_lambda,
-            clip_rewards=config.clip_rewards,
-            scale_rewards=_given(config.scale_rewards, otherwise=continuous),
-        )
-        self._recomputes = _given(config.recompute_advantages, otherwise=continuous)
-        self._shuffle = np.random.default_rng((self.seed, 1))
-        self._epochs = 0
-        return actor
 
     def update(self, batch: OnPolicyBatch, progress: float) -> dict[str, float]:
         """Algorithm 1 of the paper, from where a round has been rolled.
@@ -254,9 +162,10 @@ class PPO(OnPolicyAlgorithm[PPOConfig]):
         old_values, ratio_error, entropy = self._evaluate(data, parts)
         estimates = self._estimator.estimate(data, old_values)
         explained = explained_variance(data, old_values, estimates)
+        recomputes = self._given(self.config.recompute_advantages)
         epochs: list[Tensor] = []
         for epoch in range(self.config.epochs):
-            if epoch > 0 and self._recomputes:
+            if epoch > 0 and recomputes:
                 estimates = self._estimator.estimate(data, self._values(parts))
             steps: list[_Step] = []
             for minibatch in self._minibatches(data, parts, estimates, old_values):
@@ -267,7 +176,7 @@ class PPO(OnPolicyAlgorithm[PPOConfig]):
             if self._left_trust_region(epochs[-1]):
                 break
         self._take_in(data)
-        self._epochs += len(epochs)
+        self._updates += len(epochs)
         return {
             "train/learning_rate": learning_rate,
             "train/clip_range": clip_range,
@@ -278,32 +187,10 @@ class PPO(OnPolicyAlgorithm[PPOConfig]):
     def _schedules(self, progress: float) -> tuple[float, float]:
         """Learning rate and clip range."""
         config = self.config
-        left = {"constant": 1.0, "linear": 1.0 - progress}
         return (
-            config.learning_rate * left[config.learning_rate_schedule],
-            config.clip_range * left[config.clip_range_schedule],
+            scheduled(config.learning_rate, config.learning_rate_schedule, progress),
+            scheduled(config.clip_range, config.clip_range_schedule, progress),
         )
-
-    @torch.no_grad()
-    def _values(self, parts: list[Tensor]) -> Tensor:
-        """V of every observation, `[(T + 1) B + N]`."""
-        pieces = in_chunks(parts, _EVALUATION_ROWS)
-        return torch.cat([self._critic(piece, self.behaviour.encoder(piece)) for piece in pieces])
-
-    @torch.no_grad()
-    def _evaluate(self, data: Rollout, parts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """V of every observation; over valid rows the largest |ratio - 1| and the mean entropy."""
-        heads, values = [], []
-        for piece in in_chunks(parts, _EVALUATION_ROWS):
-            features = self.behaviour.encoder(piece)
-            heads.append(self.behaviour.head(features))
-            values.append(self._critic(piece, features))
-        head = torch.cat(heads)[: data.rows]
-        distribution = self.behaviour.distribution
-        log_ratio = distribution.log_prob(head, data.actions, data.masks) - data.log_probs
-        entropy = distribution.entropy(head, data.masks)[data.valid_rows]
-        ratio_error = (log_ratio[data.valid_rows].exp() - 1.0).abs().max()
-        return torch.cat(values), ratio_error, entropy.mean()
 
     def _minibatches(
         self, data: Rollout, parts: list[Tensor], estimates: Estimates, old_values: Tensor
@@ -364,13 +251,6 @@ class PPO(OnPolicyAlgorithm[PPOConfig]):
         target = self.config.target_kl
         return target is not None and bool(epoch[2] > 1.5 * target)
 
-    def _take_in(self, data: Rollout) -> None:
-        """Brings the statistics up to date for the next version."""
-        self._estimator.take_in(data)
-        if self._statistics.used:
-            numbers = self.behaviour.preprocess.raw_numbers(data.leaves)[: data.rows]
-            self._statistics.take_in(numbers[data.valid_rows].cpu().numpy())
-
     def _metrics(
         self, epochs: list[Tensor], ratio_error: Tensor, entropy: Tensor
     ) -> dict[str, float]:
@@ -392,38 +272,9 @@ class PPO(OnPolicyAlgorithm[PPOConfig]):
             "train/clip_fraction": clipped,
             "train/gradient_norm": norm,
             "train/fresh_ratio_error": fresh,
-            "train/n_updates": float(self._epochs),
+            "train/n_updates": float(self._updates),
         }
         return metrics | ({"train/std": std[0]} if std else {})
-
-    def tensors(self) -> dict[str, Tensor]:
-        """See the base class."""
-        return {
-            **state.prefixed("behaviour", self.behaviour.state_dict()),
-            **state.prefixed("critic", self._critic.state_dict()),
-            **state.prefixed("optimiser", self._adam.tensors()),
-            **state.prefixed("observations", self._statistics.tensors()),
-            **state.prefixed("rewards", self._estimator.tensors()),
-        }
-
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """See the base class."""
-        state.refuse_other_names(tensors, self.tensors())
-        state.load_module(self.behaviour, tensors, "behaviour")
-        state.load_module(self._critic, tensors, "critic")
-        self._adam.load_tensors(tensors, "optimiser")
-        self._statistics.load_tensors(state.without_prefix("observations", tensors))
-        self._estimator.load_tensors(state.without_prefix("rewards", tensors))
-
-    def values(self) -> dict[str, JSON]:
-        """See the base class."""
-        shuffle = cast("JSON", self._shuffle.bit_generator.state)
-        return {"epochs": self._epochs, "shuffle": shuffle}
-
-    def load_values(self, values: Mapping[str, JSON]) -> None:
-        """See the base class."""
-        self._epochs = cast("int", values["epochs"])
-        self._shuffle.bit_generator.state = cast("dict[str, Any]", values["shuffle"])
 
 
 @torch.no_grad()
@@ -440,7 +291,3 @@ def _means(steps: list[_Step], clip_range: float) -> Tensor:
     )
     means = [(weights * row).sum(1).mean() for row in rows]
     return torch.stack([*means, torch.stack([step.gradient_norm for step in steps]).mean()])
-
-
-def _given(choice: bool | None, *, otherwise: bool) -> bool:  # noqa: FBT001 - private
-    return otherwise if choice is None else choice

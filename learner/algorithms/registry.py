@@ -13,6 +13,7 @@ AlgorithmClass: TypeAlias = type[Algorithm[Any]]
 BUILT_IN = {
     "dqn": "learner.algorithms.dqn:DQN",
     "ppo": "learner.algorithms.ppo:PPO",
+    "trpo": "learner.algorithms.trpo:TRPO",
 }
 """The project's own, by the name that people use; imported when asked for."""
 

@@ -6,6 +6,21 @@ import torch
 from torch import Tensor
 
 
+def surrogate(ratio: Tensor, advantages: Tensor) -> Tensor:
+    """What a policy would gain at the states visited, to be raised: ratio A.
+
+    Schulman et al. 2015, https://arxiv.org/abs/1502.05477, eq. 14 with sampled actions.
+
+    Args:
+        ratio: [N], pi(a | s) / pi_behaviour(a | s).
+        advantages: [N].
+
+    Returns:
+        [N].
+    """
+    return ratio * advantages
+
+
 def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
     """PPO's objective with the sign of a loss.
 

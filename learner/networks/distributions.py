@@ -73,6 +73,14 @@ class ActionDistribution(nn.Module, abc.ABC):
         """The entropy [N]."""
 
     @abc.abstractmethod
+    def describe(self, head: Tensor, mask: Tensor | None) -> Tensor:
+        """All that tells the distributions of N rows, [N, ...]: parameters of its own included."""
+
+    @abc.abstractmethod
+    def divergence(self, before: Tensor, now: Tensor) -> Tensor:
+        """KL(before || now) [N], exact, of what `describe` gave; differentiable twice in `now`."""
+
+    @abc.abstractmethod
     def encode(self, actions: Tensor) -> Tensor:
         """Recorded actions [N, ...] (or raw ones) as `log_prob` takes them."""
 
@@ -135,6 +143,14 @@ class Categorical(ActionDistribution):
         """See the base class."""
         return _entropy(available(head, mask))
 
+    def describe(self, head: Tensor, mask: Tensor | None) -> Tensor:
+        """See the base class: log-probabilities [N, n]."""
+        return F.log_softmax(available(head, mask), -1)
+
+    def divergence(self, before: Tensor, now: Tensor) -> Tensor:
+        """See the base class."""
+        return _relative_entropy(before, now)
+
     def encode(self, actions: Tensor) -> Tensor:
         """Numbers from `start` to numbers from 0, [N] int64."""
         return actions - self._start
@@ -185,6 +201,14 @@ class MultiCategorical(ActionDistribution):
         """See the base class."""
         return _entropy(self._logits(head, mask)).sum(-1)
 
+    def describe(self, head: Tensor, mask: Tensor | None) -> Tensor:
+        """See the base class: log-probabilities [N, K, max(n)]."""
+        return F.log_softmax(self._logits(head, mask), -1)
+
+    def divergence(self, before: Tensor, now: Tensor) -> Tensor:
+        """See the base class."""
+        return _relative_entropy(before, now).sum(-1)
+
     def encode(self, actions: Tensor) -> Tensor:
         """Numbers from `start` to numbers from 0, [N, K] int64."""
         return actions - self.start
@@ -231,6 +255,16 @@ class Bernoulli(ActionDistribution):
         """See the base class: softplus(l) - l sigmoid(l) a bit."""
         del mask
         return (F.softplus(head) - head * torch.sigmoid(head)).sum(-1)
+
+    def describe(self, head: Tensor, mask: Tensor | None) -> Tensor:
+        """See the base class: logits [N, d]."""
+        del mask
+        return head
+
+    def divergence(self, before: Tensor, now: Tensor) -> Tensor:
+        """See the base class: p (l - l') + softplus(l') - softplus(l) a bit."""
+        change = F.softplus(now) - F.softplus(before)
+        return (torch.sigmoid(before) * (before - now) + change).sum(-1)
 
     def encode(self, actions: Tensor) -> Tensor:
         """[N, *shape] int8 to [N, d] float32."""
@@ -287,6 +321,19 @@ class DiagonalGaussian(ActionDistribution):
         constant = 0.5 * self.width * math.log(2.0 * math.pi * math.e)
         return (self.log_std.sum() + constant).expand(head.shape[0])
 
+    def describe(self, head: Tensor, mask: Tensor | None) -> Tensor:
+        """See the base class: means and logarithms of standard deviations [N, 2 d]."""
+        del mask
+        return torch.cat((head, self.log_std.expand_as(head)), -1)
+
+    def divergence(self, before: Tensor, now: Tensor) -> Tensor:
+        """See the base class: log s'/s + (s^2 + (m - m')^2) / (2 s'^2) - 1/2 a number."""
+        mean, log_std = before.chunk(2, -1)
+        new_mean, new_log_std = now.chunk(2, -1)
+        change = new_log_std - log_std
+        moved = ((mean - new_mean) * torch.exp(-new_log_std)).square()
+        return (change + 0.5 * (torch.exp(-2.0 * change) + moved - 1.0)).sum(-1)
+
     def encode(self, actions: Tensor) -> Tensor:
         """Raw actions, as they are."""
         return actions
@@ -315,3 +362,8 @@ def _entropy(logits: Tensor) -> Tensor:
     """Over the last dimension."""
     log_probs = F.log_softmax(logits, -1)
     return -(log_probs.exp() * log_probs).sum(-1)
+
+
+def _relative_entropy(log_probs: Tensor, others: Tensor) -> Tensor:
+    """KL(p || q) over the last dimension, from logarithms; what p excludes counts nothing."""
+    return (log_probs.exp() * (log_probs - others)).sum(-1)

@@ -38,6 +38,7 @@ ALONE = {
     f"{TRAIN} --init-from runs/CartPole-v1/ppo/*",
     ".venv/bin/wiserl train --resume runs/CartPole-v1/ppo/* --total-steps 120000",
     ".venv/bin/wiserl train dqn --env CartPole-v1",
+    ".venv/bin/wiserl train trpo --env CartPole-v1",
     ".venv/bin/wiserl train dqn --env CartPole-v1 --replay-storage disk",
     f"{TRAIN} --json",
     f"WANDB_MODE=offline {TRAIN} --callback wiserl.weights_and_biases:WeightsAndBiases",

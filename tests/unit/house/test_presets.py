@@ -38,6 +38,11 @@ def test_the_tasks_with_a_gate_have_a_dqn_preset(environment):
     assert environment in presets.environments("dqn")
 
 
+@pytest.mark.parametrize("environment", ["CartPole-v1", "Acrobot-v1", "Pendulum-v1"])
+def test_the_tasks_with_a_reference_have_a_trpo_preset(environment):
+    assert environment in presets.environments("trpo")
+
+
 @pytest.mark.parametrize("algorithm", presets.algorithms())
 def test_every_default_tells_the_size_of_a_round_so_that_samplers_start_early(algorithm):
     found = Settings.gather(algorithm, environment="Unknown-v0", variables={})

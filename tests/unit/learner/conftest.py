@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """As in training: where cores are shared, the threads of small operations only wait."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import sys
 import types
@@ -18,15 +17,19 @@ from learner_support import (
     OBSERVATION,
     RAW_ACTION,
     REWARD,
+    SPECS,
     TERMINATED,
     TRUNCATED,
     VALID,
+    assert_same,
     box,
+    constant_critic,
     continuous_spec,
     discrete_spec,
-    image,
+    parameters,
     ppo,
     round_of,
+    undocumented,
     with_finals,
 )
 from torch import nn
@@ -37,36 +40,10 @@ from common.signature import ColumnKey, Role
 from learner.algorithms.ppo import PPOConfig
 
 
-def parameters(algorithm) -> dict[str, torch.Tensor]:
-    """A copy of the whole state."""
-    return {name: tensor.clone() for name, tensor in algorithm.tensors().items()}
-
-
-def assert_same(one, other) -> None:
-    """Bit for bit."""
-    assert one.keys() == other.keys()
-    different = [name for name in one if not torch.equal(one[name], other[name])]
-    assert different == []
-
-
 def updated(algorithm, batch, progress=0.0):
     """The state after an update."""
     algorithm.update(batch, progress)
     return parameters(algorithm)
-
-
-SPECS = {
-    "discrete": discrete_spec(),
-    "continuous": continuous_spec(2),
-    "multi_discrete": specs.single_agent(box(4), spaces.MultiDiscrete((2, 3))),
-    "multi_binary": specs.single_agent(box(4), spaces.MultiBinary((2,))),
-    "masked": specs.single_agent(box(4), spaces.Discrete(3), action_mask=True),
-    "image": specs.single_agent(image(10, 10, 3), spaces.Discrete(2)),
-    "dict": specs.single_agent(
-        spaces.Dict({"camera": image(10, 10, 3), "kind": spaces.Discrete(2), "speed": box(2)}),
-        box(1),
-    ),
-}
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -211,14 +188,6 @@ def test_a_round_without_a_valid_row_changes_nothing():
     batch.columns[VALID][:] = False
     assert algorithm.update(batch, 0.0) == {}
     assert_same(before, parameters(algorithm))
-
-
-def constant_critic(algorithm, worth: float) -> None:
-    """Makes every value the same."""
-    head = algorithm._critic.layers[-1]
-    with torch.no_grad():
-        head.weight.zero_()
-        head.bias.fill_(worth)
 
 
 @pytest.mark.parametrize(
@@ -416,10 +385,7 @@ def test_settings_that_cannot_work_are_refused(field, setting, text):
 
 
 def test_every_setting_is_documented():
-    lines = inspect.getsource(PPOConfig).splitlines()
-    for field in dataclasses.fields(PPOConfig):
-        at = next(i for i, line in enumerate(lines) if line.startswith(f"    {field.name}: "))
-        assert lines[at + 1].strip().startswith('"""'), field.name
+    assert undocumented(PPOConfig) == []
 
 
 def test_what_ppo_cannot_learn_in_is_refused():

@@ -1,0 +1,230 @@
+"""What actor-critics share that learn from rounds: settings, networks, values and state."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common import spaces
+from common.errors import InvalidFieldError
+from learner.algorithms import state
+from learner.algorithms.actor_critic import Actor, Architecture, Critic
+from learner.algorithms.base import (
+    JSON,
+    OPTIMISER,
+    OnPolicyAlgorithm,
+    refuse_mode_dependent_layers,
+    single_agent_only,
+)
+from learner.algorithms.estimation import AdvantageEstimator
+from learner.algorithms.rollout import Rollout, in_chunks
+from learner.networks.bodies import Activation  # noqa: TC001 - command lines read it at run time
+from learner.networks.normalisation import ObservationStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from learner.algorithms.optimiser import FlatAdam
+
+Schedule = Literal["linear", "constant"]
+
+_EVALUATION_ROWS = 512
+"""Rows evaluated at once: enough to pay for the calls, few enough for images to fit in memory."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorCriticConfig:
+    """Hyperparameters of every actor-critic; None stands for what suits the action space."""
+
+    n_envs: int | Literal["auto"] = 8
+    """Environments whose fragments make up a round, however many samplers there are. `auto` takes
+    every environment connected when a round opens."""
+    n_steps: int = 128
+    """Steps of each environment in a round."""
+    n_minibatches: int = 4
+    """Minibatches that a round is cut into, in every epoch anew; must divide n_envs x n_steps."""
+    adam_epsilon: float = 1e-5
+    """Epsilon of Adam."""
+    gamma: float = 0.99
+    """Discount of rewards a step later."""
+    gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation: 0 trusts the values, 1 the rewards."""
+    normalise_advantages: bool = True
+    """Brings the advantages of each policy step to mean 0 and standard deviation 1."""
+    hidden_sizes: tuple[int, ...] | None = None
+    """Hidden layers of actor and critic each; None is 64 64, and none behind convolutions."""
+    activation: Activation = "tanh"
+    """Activation of the hidden layers."""
+    network: str = "auto"
+    """`auto` encodes images with convolutions and everything else as a vector. `module:factory`
+    names a function from the observation space to an nn.Module from observations to features."""
+    initial_log_std: float = 0.0
+    """Logarithm of the standard deviation at the start, continuous actions."""
+    normalise_observations: bool | None = None
+    """Normalises observed numbers by their running mean and variance, clipped to +-10; None does
+    for continuous actions."""
+    scale_rewards: bool | None = None
+    """Divides rewards by the standard deviation of the running discounted return, clipped to +-10;
+    None does for continuous actions."""
+    clip_rewards: bool = False
+    """Trains on the sign of rewards, as is usual for Atari; what is shown to people stays raw."""
+
+    def __post_init__(self) -> None:
+        """Checks every value.
+
+        Raises:
+            InvalidFieldError: A value that cannot work, with what it must be.
+        """
+        for field in ("n_envs", "n_steps", "n_minibatches"):
+            count = getattr(self, field)
+            self._check(field, count == "auto" or count >= 1, "must be at least 1")
+        self._check("hidden_sizes", min(self.hidden_sizes or (1,)) >= 1, "must be at least 1 each")
+        self._check("adam_epsilon", self.adam_epsilon > 0, "must be above 0")
+        self._check("gamma", 0 < self.gamma <= 1, "must be in (0, 1]")
+        self._check("gae_lambda", 0 <= self.gae_lambda <= 1, "must be in [0, 1]")
+        if self.n_envs != "auto":
+            self.minibatch_size(self.n_envs)
+
+    def _check(self, field: str, holds: bool, constraint: str) -> None:  # noqa: FBT001 - private
+        if not holds:
+            raise InvalidFieldError(field, f"{getattr(self, field)} {constraint}")
+
+    def minibatch_size(self, n_envs: int) -> int:
+        """Rows in a minibatch of a round of so many environments.
+
+        Raises:
+            InvalidFieldError: The round does not divide.
+        """
+        rows = n_envs * self.n_steps
+        if rows % self.n_minibatches:
+            raise InvalidFieldError(
+                "n_minibatches",
+                f"{self.n_minibatches} does not divide the {rows} rows of n_envs ({n_envs}) x "
+                f"n_steps ({self.n_steps}); change one of the three",
+            )
+        return rows // self.n_minibatches
+
+
+def scheduled(start: float, schedule: Schedule, progress: float) -> float:
+    """A setting after this share of the step budget; `linear` is 0 at its end."""
+    return start * (1.0 - progress) if schedule == "linear" else start
+
+
+C = TypeVar("C", bound=ActorCriticConfig)
+
+
+class ActorCriticAlgorithm(OnPolicyAlgorithm[C]):
+    """One agent, any actions but a Dict, generalised advantages, one Adam.
+
+    Attributes:
+        counter: Under which name the updates that were made are saved.
+    """
+
+    counter: ClassVar[str]
+    behaviour: Actor
+
+    def build(self) -> Actor:
+        """Actor, critic, optimiser and statistics."""
+        single_agent_only(self.spec, self.name)
+        config, group = self.config, self.spec.agent
+        self.n_envs = None if config.n_envs == "auto" else config.n_envs
+        self.n_steps = config.n_steps
+        architecture = Architecture(
+            hidden_sizes=config.hidden_sizes,
+            activation=config.activation,
+            network=config.network,
+            share_encoder=self._shares_encoder,
+            normalise_observations=self._given(config.normalise_observations),
+            initial_log_std=config.initial_log_std,
+        )
+        actor = Actor(self.spec, architecture)
+        critic = Critic(group.observation, architecture, actor.encoder)
+        refuse_mode_dependent_layers(actor, critic)
+        actor.to(self.device)
+        self._critic = critic.to(self.device)
+        self._adam = self._optimiser(actor, critic)
+        self._statistics = ObservationStatistics(actor.preprocess.normaliser)
+        self._estimator = AdvantageEstimator(
+            gamma=config.gamma,
+            gae_lambda=config.gae_lambda,
+            clip_rewards=config.clip_rewards,
+            scale_rewards=self._given(config.scale_rewards),
+        )
+        self._shuffle = np.random.default_rng((self.seed, 1))
+        self._updates = 0
+        return actor
+
+    @property
+    @abc.abstractmethod
+    def _shares_encoder(self) -> bool:
+        """Whether the critic sees through the actor's encoder where that learns."""
+
+    @abc.abstractmethod
+    def _optimiser(self, actor: Actor, critic: Critic) -> FlatAdam:
+        """The Adam of whatever it trains; both networks are on the device."""
+
+    def _given(self, choice: bool | None) -> bool:  # noqa: FBT001 - private
+        """A choice, or what suits the action space."""
+        return isinstance(self.spec.agent.action, spaces.Box) if choice is None else choice
+
+    @torch.no_grad()
+    def _values(self, parts: list[Tensor]) -> Tensor:
+        """V of every observation, `[(T + 1) B + N]`."""
+        pieces = in_chunks(parts, _EVALUATION_ROWS)
+        return torch.cat([self._critic(piece, self.behaviour.encoder(piece)) for piece in pieces])
+
+    @torch.no_grad()
+    def _evaluate(self, data: Rollout, parts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """V of every observation; over valid rows the largest |ratio - 1| and the mean entropy."""
+        heads, values = [], []
+        for piece in in_chunks(parts, _EVALUATION_ROWS):
+            features = self.behaviour.encoder(piece)
+            heads.append(self.behaviour.head(features))
+            values.append(self._critic(piece, features))
+        head = torch.cat(heads)[: data.rows]
+        distribution = self.behaviour.distribution
+        log_ratio = distribution.log_prob(head, data.actions, data.masks) - data.log_probs
+        entropy = distribution.entropy(head, data.masks)[data.valid_rows]
+        ratio_error = (log_ratio[data.valid_rows].exp() - 1.0).abs().max()
+        return torch.cat(values), ratio_error, entropy.mean()
+
+    def _take_in(self, data: Rollout) -> None:
+        """Brings the statistics up to date for the next version."""
+        self._estimator.take_in(data)
+        if self._statistics.used:
+            numbers = self.behaviour.preprocess.raw_numbers(data.leaves)[: data.rows]
+            self._statistics.take_in(numbers[data.valid_rows].cpu().numpy())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See the base class."""
+        return {
+            **state.prefixed("behaviour", self.behaviour.state_dict()),
+            **state.prefixed("critic", self._critic.state_dict()),
+            **state.prefixed(OPTIMISER, self._adam.tensors()),
+            **state.prefixed("observations", self._statistics.tensors()),
+            **state.prefixed("rewards", self._estimator.tensors()),
+        }
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """See the base class."""
+        state.refuse_other_names(tensors, self.tensors())
+        state.load_module(self.behaviour, tensors, "behaviour")
+        state.load_module(self._critic, tensors, "critic")
+        self._adam.load_tensors(tensors, OPTIMISER)
+        self._statistics.load_tensors(state.without_prefix("observations", tensors))
+        self._estimator.load_tensors(state.without_prefix("rewards", tensors))
+
+    def values(self) -> dict[str, JSON]:
+        """See the base class."""
+        shuffle = cast("JSON", self._shuffle.bit_generator.state)
+        return {self.counter: self._updates, "shuffle": shuffle}
+
+    def load_values(self, values: Mapping[str, JSON]) -> None:
+        """See the base class."""
+        self._updates = cast("int", values[self.counter])
+        self._shuffle.bit_generator.state = cast("dict[str, Any]", values["shuffle"])
