@@ -101,6 +101,24 @@ class DirectMLP:
             if number and self._activation is not None:
                 gradient = self._activation.backward(gradient.mm(layer.weight), entered[number])
 
+    @torch.no_grad()
+    def gradient_of_last(self, entered: list[Tensor], gradient: Tensor, width: int) -> Tensor:
+        """The gradient in the last `width` features; those of the parameters stay as they are.
+
+        Args:
+            entered: What entered each layer, from `forward`.
+            gradient: [N, outputs], of the loss.
+            width: Of the features that are asked for.
+
+        Returns:
+            [N, width].
+        """
+        for number in range(len(self._layers) - 1, 0, -1):
+            gradient = gradient.mm(self._layers[number].weight)
+            if self._activation is not None:
+                gradient = self._activation.backward(gradient, entered[number])
+        return gradient.mm(self._layers[0].weight[:, -width:])
+
 
 def _layer_of(layer: nn.Linear) -> _Layer:
     weight = layer.weight.detach()

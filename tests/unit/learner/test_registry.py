@@ -22,7 +22,7 @@ def test_every_built_in_is_called_what_it_is_registered_as():
 
 
 def test_an_unknown_name_is_told_what_there_is():
-    with pytest.raises(InvalidFieldError, match=r"'pro' is none of dqn, ppo; .*module:Class"):
+    with pytest.raises(InvalidFieldError, match=r"'pro' is none of ddpg, dqn, ppo, sac, td3; .*module:Class"):
         registry.resolve("pro")
 
 
