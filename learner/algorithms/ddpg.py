@@ -6,8 +6,8 @@ error in actor-critic methods" (https://arxiv.org/abs/1802.09477). Deviations:
 
 - Actions lie in [-1, 1] for every network and all noise, whatever the bounds of the space; the
   graph scales them. Replay holds what the environment got.
-- The Ornstein-Uhlenbeck process starts from 0 in every episode; its noise is clipped with the
-  action.
+- The Ornstein-Uhlenbeck process starts from 0 in every episode, and an environment step is its unit
+  of time; its noise is clipped with the action.
 - Orthogonal initialisation; no weight decay and no batch normalisation, and the critic of DDPG sees
   the action in its first layer, as TD3's does.
 - Time limits bootstrap with the value of the last observation (Pardo et al. 2018,
@@ -17,7 +17,6 @@ error in actor-critic methods" (https://arxiv.org/abs/1802.09477). Deviations:
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -63,10 +62,9 @@ class DDPGConfig(ActorCriticConfig):
     """Deviation of the noise, where an action reaches from -1 to 1; of the Ornstein-Uhlenbeck
     process its sigma."""
     ou_theta: float = 0.15
-    """How strongly the Ornstein-Uhlenbeck process returns to 0."""
-    ou_time_step: float = 0.01
-    """Time of an environment step in that process: it forgets in 1 / (ou_theta x ou_time_step)
-    steps, and wanders by exploration_noise / sqrt(2 x ou_theta)."""
+    """Share of the way back to 0 that the Ornstein-Uhlenbeck process goes in a step: it forgets in
+    1 / ou_theta steps, and its deviation becomes exploration_noise / sqrt(ou_theta (2 -
+    ou_theta))."""
 
     def __post_init__(self) -> None:
         """Checks every value.
@@ -75,9 +73,8 @@ class DDPGConfig(ActorCriticConfig):
             InvalidFieldError: A value that cannot work, with what it must be.
         """
         super().__post_init__()
-        for field in ("exploration_noise", "ou_theta"):
-            self._check(field, getattr(self, field) >= 0, "must not be negative")
-        self._check("ou_time_step", self.ou_time_step > 0, "must be above 0")
+        self._check("exploration_noise", self.exploration_noise >= 0, "must not be negative")
+        self._check("ou_theta", 0 < self.ou_theta <= 1, "must be in (0, 1]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +109,6 @@ class NoisyActor(ActorPolicy):
 
     def __init__(self, spec: specs.EnvironmentSpec, config: DDPGConfig, name: str) -> None:
         bounds = ActionBounds(bounded_box(spec.agent.action, name))
-        drift, spread = config.ou_theta * config.ou_time_step, math.sqrt(config.ou_time_step)
         drifting = config.exploration == "ornstein_uhlenbeck"
         remembered = np.zeros(bounds.width, np.float32)
         state_input = behaviour.initial_state(remembered, spec.agent.name, OU_STATE)
@@ -124,22 +120,21 @@ class NoisyActor(ActorPolicy):
             uniform=1 + bounds.width,
             inputs=(*memory, normal_noise(spec, bounds.width), behaviour.scalar_input(NOISE_SCALE)),
             outputs=(behaviour.next_state(state_input),) if drifting else (),
-            settings=("ornstein_uhlenbeck", drift, spread) if drifting else ("gaussian",),
+            settings=(config.exploration, config.ou_theta),
         )
         self.bounds = bounds
-        self._drifting, self._drift, self._spread = drifting, drift, spread
+        self._drifting, self._theta = drifting, config.ou_theta
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Observations, then what `inputs` lists, to what `outputs` lists.
 
-        The process, of sigma 1: x <- (1 - theta dt) x + sqrt(dt) N(0, 1), from 0 in the first row
-        of an episode.
+        The process, of sigma 1: x <- (1 - theta) x + N(0, 1), from 0 before an episode.
         """
         head, (*memory, normal, scale, uniform, share) = self.acted(inputs)
         if self._drifting:
             former, reset = memory
             kept = torch.where(reset.unsqueeze(1), 0.0, former)
-            normal = (1.0 - self._drift) * kept + self._spread * normal
+            normal = (1.0 - self._theta) * kept + normal
         greedy = torch.tanh(head)
         noisy = torch.clamp(greedy + scale.unsqueeze(1) * normal, -1.0, 1.0)
         action = self.bounds.to_space(at_random(noisy, uniform, share))
