@@ -14,8 +14,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_relu_backward = torch.ops.aten.threshold_backward.default
-_tanh_backward = torch.ops.aten.tanh_backward.default
+_relu_backward = torch.ops.aten.threshold_backward.grad_input
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
 class _Layer(NamedTuple):
@@ -29,15 +29,19 @@ class _Layer(NamedTuple):
 
 
 class _Activation(NamedTuple):
-    """In place, and its gradient from the gradient and the activation's result."""
+    """Both in place; the gradient goes from the gradient and the activation's result."""
 
     forward: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor], Tensor]
 
 
 _ACTIVATIONS = {
-    nn.ReLU: _Activation(torch.relu_, lambda gradient, result: _relu_backward(gradient, result, 0)),
-    nn.Tanh: _Activation(torch.tanh_, _tanh_backward),
+    nn.ReLU: _Activation(
+        torch.relu_, lambda slope, result: _relu_backward(slope, result, 0, grad_input=slope)
+    ),
+    nn.Tanh: _Activation(
+        torch.tanh_, lambda slope, result: _tanh_backward(slope, result, grad_input=slope)
+    ),
 }
 
 

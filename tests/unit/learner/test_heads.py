@@ -15,12 +15,12 @@ from learner.networks.heads import ByAutograd, ByHand, Heads, differentiable
 from learner.networks.observations import encoder_of
 
 
-def heads(space=None, **given) -> Heads:
+def heads(space=None, *, activation="relu", **given) -> Heads:
     """Twin critics over three numbers and two of an action."""
     encoder = encoder_of(space or box(3), network="auto")
     given = {"count": 2, "beside": 2, "hidden_sizes": (8, 6), "head_gain": 1.0, **given}
     torch.manual_seed(0)
-    return Heads(encoder, 1, activation="relu", **given)
+    return Heads(encoder, 1, activation=activation, **given)
 
 
 def with_gradients(network: Heads) -> Heads:
@@ -56,9 +56,10 @@ def test_mlps_are_differentiated_by_hand_and_what_learns_by_autograd():
 
 
 @pytest.mark.parametrize("count", [None, 1])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("sizes", [(), (8, 6)])
-def test_gradients_by_hand_are_those_of_autograd(sizes, count):
-    one = with_gradients(heads(hidden_sizes=sizes))
+def test_gradients_by_hand_are_those_of_autograd(sizes, activation, count):
+    one = with_gradients(heads(hidden_sizes=sizes, activation=activation))
     other = with_gradients(copy.deepcopy(one))
     inputs = [torch.randn(5, 3), torch.randn(5, 2)]
     slope = torch.randn(5, 2 if count is None else count)
