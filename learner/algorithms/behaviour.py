@@ -106,15 +106,20 @@ def mask_input(spec: EnvironmentSpec, group: AgentGroup, width: int) -> GraphInp
 
 
 def noise_input(
-    spec: EnvironmentSpec, group: AgentGroup, noise: Noise, shape: tuple[int, ...]
+    spec: EnvironmentSpec,
+    group: AgentGroup,
+    noise: Noise,
+    shape: tuple[int, ...],
+    key: str = "",
 ) -> GraphInput:
-    """Fresh draws for a group."""
+    """Fresh draws for a group; `key` tells several apart."""
     return GraphInput(
-        graph_name(Role.NOISE, group.name),
+        graph_name(Role.NOISE, group.name, key),
         Role.NOISE,
         np.dtype(np.float32),
         spec.axis(group) + shape,
         group.name,
+        key,
         noise=noise,
     )
 
@@ -156,3 +161,14 @@ def initial_state(array: NDArray[Any], group: str, key: str) -> GraphInput:
     name = graph_name(Role.STATE, group, key)
     dtype = array.dtype.newbyteorder("=")
     return GraphInput(name, Role.STATE, dtype, array.shape, group, key, initial_state=array)
+
+
+def next_state(state: GraphInput) -> GraphOutput:
+    """What becomes of a recurrent state in a row."""
+    name = graph_name(Role.NEXT_STATE, state.group, state.key)
+    return GraphOutput(name, Role.NEXT_STATE, state.dtype, state.shape, state.group, state.key)
+
+
+def reset_input() -> GraphInput:
+    """Whether a row begins an episode: the graph then forgets its states."""
+    return GraphInput(graph_name(Role.RESET), Role.RESET, np.dtype(np.bool_))

@@ -11,8 +11,11 @@ from learner.algorithms.base import Algorithm
 AlgorithmClass: TypeAlias = type[Algorithm[Any]]
 
 BUILT_IN = {
+    "ddpg": "learner.algorithms.ddpg:DDPG",
     "dqn": "learner.algorithms.dqn:DQN",
     "ppo": "learner.algorithms.ppo:PPO",
+    "sac": "learner.algorithms.sac:SAC",
+    "td3": "learner.algorithms.ddpg:TD3",
     "trpo": "learner.algorithms.trpo:TRPO",
 }
 """The project's own, by the name that people use; imported when asked for."""

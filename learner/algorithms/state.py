@@ -31,11 +31,20 @@ def copy_tensors(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor], p
     Raises:
         InvalidFieldError: A tensor is of another shape.
     """
+    copy_all(prefixed(prefix, targets), tensors)
+
+
+def copy_all(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Copies tensors into `targets` of the same names, in place; all must be there.
+
+    Raises:
+        InvalidFieldError: A tensor is of another shape.
+    """
     for name, target in targets.items():
-        found = tensors[f"{prefix}.{name}"]
+        found = tensors[name]
         if found.shape != target.shape:
             raise InvalidFieldError(
-                f"{prefix}.{name}",
+                name,
                 f"is of shape {tuple(found.shape)}, needed is {tuple(target.shape)}; {_OTHER}",
             )
         with torch.no_grad():

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_relu_backward = torch.ops.aten.threshold_backward.default
-_tanh_backward = torch.ops.aten.tanh_backward.default
+_relu_backward = torch.ops.aten.threshold_backward.grad_input
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
 class _Layer(NamedTuple):
@@ -29,15 +29,19 @@ class _Layer(NamedTuple):
 
 
 class _Activation(NamedTuple):
-    """In place, and its gradient from the gradient and the activation's result."""
+    """Both in place; the gradient goes from the gradient and the activation's result."""
 
     forward: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor], Tensor]
 
 
 _ACTIVATIONS = {
-    nn.ReLU: _Activation(torch.relu_, lambda gradient, result: _relu_backward(gradient, result, 0)),
-    nn.Tanh: _Activation(torch.tanh_, _tanh_backward),
+    nn.ReLU: _Activation(
+        torch.relu_, lambda slope, result: _relu_backward(slope, result, 0, grad_input=slope)
+    ),
+    nn.Tanh: _Activation(
+        torch.tanh_, lambda slope, result: _tanh_backward(slope, result, grad_input=slope)
+    ),
 }
 
 
@@ -100,6 +104,24 @@ class DirectMLP:
             torch.sum(gradient, 0, out=layer.bias_gradient)
             if number and self._activation is not None:
                 gradient = self._activation.backward(gradient.mm(layer.weight), entered[number])
+
+    @torch.no_grad()
+    def gradient_of_last(self, entered: list[Tensor], gradient: Tensor, width: int) -> Tensor:
+        """The gradient in the last `width` features; those of the parameters stay as they are.
+
+        Args:
+            entered: What entered each layer, from `forward`.
+            gradient: [N, outputs], of the loss.
+            width: Of the features that are asked for.
+
+        Returns:
+            [N, width].
+        """
+        for number in range(len(self._layers) - 1, 0, -1):
+            gradient = gradient.mm(self._layers[number].weight)
+            if self._activation is not None:
+                gradient = self._activation.backward(gradient, entered[number])
+        return gradient.mm(self._layers[0].weight[:, -width:])
 
 
 def _layer_of(layer: nn.Linear) -> _Layer:

@@ -43,6 +43,11 @@ def test_the_tasks_with_a_reference_have_a_trpo_preset(environment):
     assert environment in presets.environments("trpo")
 
 
+@pytest.mark.parametrize("algorithm", ["ddpg", "td3", "sac"])
+def test_the_task_with_a_gate_has_a_preset_of_each_for_continuous_actions(algorithm):
+    assert "Pendulum-v1" in presets.environments(algorithm)
+
+
 @pytest.mark.parametrize("algorithm", presets.algorithms())
 def test_every_default_tells_the_size_of_a_round_so_that_samplers_start_early(algorithm):
     found = Settings.gather(algorithm, environment="Unknown-v0", variables={})
