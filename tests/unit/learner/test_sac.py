@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from learner_support import ACTION, CPU, OBSERVATION, box, image
-from replay_support import (
+from transitions_support import (
     MASK,
     OFFSET,
     answers,
