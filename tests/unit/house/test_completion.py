@@ -28,8 +28,9 @@ def offered(script: str, *words: str) -> list[str]:
         f"COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}\n"
         '_wiserl_or_file\nprintf "%s\\n" "${COMPREPLY[@]}"'
     )
+    # Not as an argument: one may have no more than 128 KiB.
     done = subprocess.run(
-        ["bash", "-c", f"{script}\n{asked}"], capture_output=True, text=True, check=True
+        ["bash"], input=f"{script}\n{asked}\n", capture_output=True, text=True, check=True
     )
     return done.stdout.split()
 
