@@ -181,9 +181,9 @@ def described(outcome: Outcome) -> list[str]:
     """What a person is told at the end."""
     steps = f"{outcome.environment_steps:,} steps"
     if outcome.first_step:
-        steps += f", {outcome.environment_steps - outcome.first_step:,} of them now"
+        steps += f" ({outcome.environment_steps - outcome.first_step:,} of them now)"
     rate = f"{outcome.steps_per_second:,.0f} steps/s, evaluations included"
-    lines = [f"{steps}, in {outcome.seconds:.1f} s ({rate}), policy {outcome.version}"]
+    lines = [f"{steps} in {outcome.seconds:.1f} s ({rate}), policy {outcome.version}"]
     if outcome.final is not None:
         lines.append(f"final policy: {outcome.final.describe()}")
     if outcome.stop_reason and outcome.status == Status.FINISHED:
