@@ -62,8 +62,8 @@ def ours(options: argparse.Namespace, seed: int) -> dict[str, float]:
 
 def peer(options: argparse.Namespace) -> dict[str, float]:
     """What the peer's script prints."""
-    script = str(Path(__file__).parent / "peers" / f"sb3_{options.algorithm}.py")
-    command = [options.peer, script, "--steps", str(options.steps)]
+    script = str(Path(__file__).parent / "peers" / "sb3.py")
+    command = [options.peer, script, options.algorithm, "--steps", str(options.steps)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -123,7 +123,7 @@ class _Launch(contextlib.ExitStack):
             order.run.total_steps, seed=order.run.seed, expect_samplers=expect_samplers
         )
         self._folder, run_id = self.enter_context(self._opened_folder())
-        self._header = self.enter_context(contextlib.closing(self._opened_header()))
+        self._header = self.enter_context(self._opened_header())
         self._identity = RunIdentity(run_id, order.algorithm, *environments)
         self._coordinator = Coordinator(self._identity, settings, self._header)
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from common import spaces, specs
 from learner.algorithms import behaviour
 from learner.algorithms.rollout import LOG_PROB, RAW_ACTION
 from learner.networks.bodies import Activation, mlp
@@ -17,6 +15,8 @@ from learner.networks.observations import Encoder, encoder_of, preprocessor_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from common import spaces, specs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Actor(behaviour.BehaviourPolicy):
             inputs=(*observations, *masks, noise),
             outputs=(*behaviour.action_outputs(spec, group), *records),
             leaves=leaves,
-            structure=_digest(spec),
+            structure=behaviour.structure_of(spec),
         )
         self._leaves = len(observations)
         self._masked = bool(masks)
@@ -113,7 +113,3 @@ class Critic(nn.Module):
         own = features if self.encoder is None else self.encoder(parts)
         values: Tensor = self.layers(own).squeeze(-1)
         return values
-
-
-def _digest(spec: specs.EnvironmentSpec) -> str:
-    return hashlib.sha256(specs.to_proto(spec).SerializeToString(deterministic=True)).hexdigest()

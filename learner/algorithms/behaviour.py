@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor, nn
 
-from common import spaces
+from common import spaces, specs
 from common.errors import UnsupportedSpaceError
 from common.signature import ColumnKey, GraphInput, GraphOutput, Noise, Role
 
@@ -66,6 +67,12 @@ class BehaviourPolicy(nn.Module):
             **dict(self.named_parameters(remove_duplicate=False)),
             **dict(self.named_buffers(remove_duplicate=False)),
         }
+
+
+def structure_of(spec: EnvironmentSpec) -> str:
+    """What the graph of a policy depends on of its environment, for `structure`."""
+    message = specs.to_proto(spec).SerializeToString(deterministic=True)
+    return hashlib.sha256(message).hexdigest()
 
 
 def graph_name(role: Role, group: str = "", key: str = "") -> str:

@@ -19,7 +19,6 @@ al. 2016 (https://arxiv.org/abs/1511.05952), and the exploration and n-step targ
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import torch
@@ -33,6 +32,7 @@ from learner.algorithms.base import JSON, refuse_mode_dependent_layers, single_a
 from learner.algorithms.device_means import DeviceMeans
 from learner.algorithms.off_policy import OffPolicyAlgorithm, ReplayConfig
 from learner.algorithms.optimiser import FlatAdam, TargetNetwork
+from learner.algorithms.schedules import Schedule, scheduled
 from learner.exploration import Exploration, Ladder
 from learner.losses import q_learning
 from learner.networks.bodies import Activation  # noqa: TC001 - command lines read it at run time
@@ -58,7 +58,7 @@ class DQNConfig(ReplayConfig):
 
     learning_rate: float = 5e-4
     """Step size of Adam at the start."""
-    learning_rate_schedule: Literal["linear", "constant"] = "constant"
+    learning_rate_schedule: Schedule = "constant"
     """`linear` brings the learning rate to 0 at the end of the step budget."""
     adam_epsilon: float = 1e-8
     """Epsilon of Adam; 1.5e-4 is usual for images."""
@@ -139,7 +139,7 @@ class EpsilonGreedy(behaviour.BehaviourPolicy):
             inputs=(*observations, *masks, noise, behaviour.scalar_input(EPSILON)),
             outputs=behaviour.action_outputs(spec, group),
             leaves=leaves,
-            structure=_digest(spec),
+            structure=behaviour.structure_of(spec),
         )
         self._leaves = len(observations)
         self._start = actions.start
@@ -247,8 +247,9 @@ class DQN(OffPolicyAlgorithm[DQNConfig]):
         replay is prioritised.
         """
         config, data = self.config, self._on_device(batch)
-        if config.learning_rate_schedule == "linear":
-            self._adam.set_learning_rate(config.learning_rate * (1.0 - progress))
+        self._adam.set_learning_rate(
+            scheduled(config.learning_rate, config.learning_rate_schedule, progress)
+        )
         weights = self._tensor(batch.weights) if config.prioritised else None
         targets = self._targets(data)
         if self._direct is None:
@@ -368,7 +369,3 @@ def _discrete(space: spaces.Space) -> spaces.Discrete:
         f"dqn takes Discrete actions, these are a {type(space).__name__}: it needs a value for "
         f"each action; take {alternative}"
     )
-
-
-def _digest(spec: specs.EnvironmentSpec) -> str:
-    return hashlib.sha256(specs.to_proto(spec).SerializeToString(deterministic=True)).hexdigest()

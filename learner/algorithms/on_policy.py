@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from learner.algorithms.optimiser import FlatAdam
 
-Schedule = Literal["linear", "constant"]
-
 _EVALUATION_ROWS = 512
 """Rows evaluated at once: enough to pay for the calls, few enough for images to fit in memory."""
 
@@ -108,11 +106,6 @@ class ActorCriticConfig:
                 f"n_steps ({self.n_steps}); change one of the three",
             )
         return rows // self.n_minibatches
-
-
-def scheduled(start: float, schedule: Schedule, progress: float) -> float:
-    """A setting after this share of the step budget; `linear` is 0 at its end."""
-    return start * (1.0 - progress) if schedule == "linear" else start
 
 
 C = TypeVar("C", bound=ActorCriticConfig)

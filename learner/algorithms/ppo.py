@@ -24,14 +24,10 @@ import torch
 from torch import Tensor
 
 from learner.algorithms.estimation import Estimates, explained_variance
-from learner.algorithms.on_policy import (
-    ActorCriticAlgorithm,
-    ActorCriticConfig,
-    Schedule,
-    scheduled,
-)
+from learner.algorithms.on_policy import ActorCriticAlgorithm, ActorCriticConfig
 from learner.algorithms.optimiser import FlatAdam
 from learner.algorithms.rollout import Rollout, in_chunks, rollout_of, shuffled_minibatches
+from learner.algorithms.schedules import Schedule, scheduled
 from learner.losses import policy, value
 from learner.networks.distributions import DiagonalGaussian
 

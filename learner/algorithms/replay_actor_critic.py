@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from common import specs
 from common.signature import ColumnKey, GraphInput, GraphOutput, Noise, Role
 from learner.algorithms import behaviour, state
 from learner.algorithms.base import refuse_mode_dependent_layers
 from learner.algorithms.off_policy import OffPolicyAlgorithm, ReplayConfig
 from learner.algorithms.optimiser import FlatAdam, TargetNetwork
+from learner.algorithms.schedules import Schedule, scheduled
 from learner.losses import q_learning
 from learner.networks.bodies import Activation  # noqa: TC001 - command lines read it at run time
 from learner.networks.heads import Heads, differentiable
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from common import specs
     from learner.algorithms.base import JSON
     from learner.experience.transitions import Transitions
     from learner.exploration import Exploration
@@ -49,7 +49,7 @@ class ActorCriticConfig(ReplayConfig):
     """Step size of the actor's Adam at the start."""
     critic_learning_rate: float = 1e-3
     """Step size of the critics' Adam at the start."""
-    learning_rate_schedule: Literal["linear", "constant"] = "constant"
+    learning_rate_schedule: Schedule = "constant"
     """`linear` brings all learning rates to 0 at the end of the step budget."""
     adam_epsilon: float = 1e-8
     """Epsilon of Adam."""
@@ -150,12 +150,11 @@ class ActorPolicy(behaviour.BehaviourPolicy):
         masks = [behaviour.mask_input(spec, group, masked)] if masked else []
         noise = behaviour.noise_input(spec, group, Noise.OPEN_UNIFORM, (uniform,), "uniform")
         share = behaviour.scalar_input(RANDOM_SHARE)
-        message = specs.to_proto(spec).SerializeToString(deterministic=True)
         super().__init__(
             inputs=(*observations, *masks, *inputs, noise, share),
             outputs=(*behaviour.action_outputs(spec, group), *outputs),
             leaves=leaves,
-            structure=" ".join([hashlib.sha256(message).hexdigest(), *map(str, settings)]),
+            structure=" ".join([behaviour.structure_of(spec), *map(str, settings)]),
         )
         self._leaves = len(observations)
         self.preprocess = preprocessor_of(group.observation, network=network, normalise=False)
@@ -250,9 +249,12 @@ class ReplayActorCritic(OffPolicyAlgorithm[C]):
 
     def set_learning_rates(self, progress: float) -> None:
         """Those of the coming update."""
-        if self.config.learning_rate_schedule == "linear":
-            self._actor_adam.set_learning_rate(self.config.actor_learning_rate * (1.0 - progress))
-            self._critic_adam.set_learning_rate(self.config.critic_learning_rate * (1.0 - progress))
+        config = self.config
+        for adam, rate in (
+            (self._actor_adam, config.actor_learning_rate),
+            (self._critic_adam, config.critic_learning_rate),
+        ):
+            adam.set_learning_rate(scheduled(rate, config.learning_rate_schedule, progress))
 
     @torch.no_grad()
     def regress(

@@ -31,6 +31,7 @@ from learner.algorithms.base import single_agent_only
 from learner.algorithms.device_means import DeviceMeans
 from learner.algorithms.optimiser import FlatAdam
 from learner.algorithms.replay_actor_critic import ActorCriticConfig, ReplayActorCritic
+from learner.algorithms.schedules import scheduled
 from learner.algorithms.soft_policies import Softmax, SoftPolicy, SquashedGaussian
 from learner.losses import q_learning
 
@@ -156,8 +157,9 @@ class SAC(ReplayActorCritic[SACConfig]):
     def _learn_alpha(self, surplus: Tensor, progress: float) -> None:
         """Lowers alpha where there is more entropy than asked for; `surplus` is [M]."""
         config = self.config
-        if config.learning_rate_schedule == "linear":
-            self._alpha_adam.set_learning_rate(config.entropy_learning_rate * (1.0 - progress))
+        self._alpha_adam.set_learning_rate(
+            scheduled(config.entropy_learning_rate, config.learning_rate_schedule, progress)
+        )
         torch.mean(surplus, 0, out=self._log_alpha.grad)
         self._alpha_adam.descend()
         self._alpha = self._log_alpha.exp()

@@ -22,14 +22,10 @@ from torch import Tensor
 
 from learner.algorithms import natural_gradient
 from learner.algorithms.estimation import explained_variance
-from learner.algorithms.on_policy import (
-    ActorCriticAlgorithm,
-    ActorCriticConfig,
-    Schedule,
-    scheduled,
-)
+from learner.algorithms.on_policy import ActorCriticAlgorithm, ActorCriticConfig
 from learner.algorithms.optimiser import FlatAdam, flatten
 from learner.algorithms.rollout import Rollout, rollout_of, shuffled_minibatches
+from learner.algorithms.schedules import Schedule, scheduled
 from learner.losses import policy, value
 from learner.networks.distributions import DiagonalGaussian
 

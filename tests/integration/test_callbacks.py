@@ -16,6 +16,8 @@ from common.errors import WiseRLError
 from learner.checkpoints import Checkpoints
 from learner.outcome import Status
 
+pytestmark = pytest.mark.usefixtures("own_graph_cache")
+
 SMALL = {
     "env": "CartPole-v1",
     "total_steps": 600,
@@ -28,13 +30,6 @@ SMALL = {
     "workers": 1,
     "threads": 1,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WISERL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 class Everything(wiserl.Observer):

@@ -12,6 +12,8 @@ from common.signature import ColumnKey, Role
 from learner.experience.replay import ReplayStore
 from learner.outcome import Status
 
+pytestmark = pytest.mark.usefixtures("own_graph_cache")
+
 SMALL = {
     "env": "Pendulum-v1",
     "total_steps": 600,
@@ -31,13 +33,6 @@ SMALL = {
     "threads": 1,
     "sync": True,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WISERL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture

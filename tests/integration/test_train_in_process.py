@@ -14,6 +14,8 @@ from common.errors import InvalidFieldError, WiseRLError
 from learner.observer import Observer
 from learner.outcome import Status
 
+pytestmark = pytest.mark.usefixtures("own_graph_cache")
+
 SMALL = {
     "env": "CartPole-v1",
     "total_steps": 700,
@@ -27,13 +29,6 @@ SMALL = {
     "in_process": True,
     "threads": 1,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WISERL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def rows(path):

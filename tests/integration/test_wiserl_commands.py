@@ -11,15 +11,10 @@ from pathlib import Path
 import processes
 import pytest
 
+pytestmark = pytest.mark.usefixtures("own_graph_cache")
+
 TINY = (*processes.SMALL_ROUNDS, "--threads", "1", "--quiet")
 LONG = ("--total-steps", "100000000")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WISERL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def run(*arguments, **keywords):
