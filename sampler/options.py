@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import socket
 from typing import TYPE_CHECKING, Annotated
 
 from common import variables
 from common.addresses import split_address
 from common.errors import InvalidFieldError
+from common.machine import usable_cores
 from sampler.pool import Vectorization  # noqa: TC001 - the command line is made from the types
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +31,8 @@ class SamplerOptions:
 
     learner: str = "127.0.0.1:5555"
     """Where the learner serves, as HOST:PORT."""
-    workers: int = dataclasses.field(default_factory=_usable_cores)
-    """Worker processes; one for each usable core by default."""
+    workers: int = dataclasses.field(default_factory=usable_cores)
+    """Worker processes; by default one for each core, or for each that a container has time for."""
     envs_per_worker: int = 8
     """Environment copies (slots) of each worker, which it steps in turn or vectorised."""
     vectorization: Vectorization = "auto"

@@ -9,7 +9,6 @@ import dataclasses
 import enum
 import importlib.metadata
 import importlib.util
-import math
 import os
 import platform
 import re
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
+from common import machine
 from wiserl import places
 from wiserl.flags import ServeFlags
 
@@ -43,6 +43,7 @@ _ENOUGH_DISK_BYTES = GIB
 _ENOUGH_FILES = 1024
 _GOOD_CLOCKS = frozenset({"tsc", "arch_sys_counter", "kvm-clock", "hyperv_clocksource_tsc_page"})
 _GPU = Path("/dev/nvidiactl")
+_CLOCK = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 
 
 class Level(enum.StrEnum):
@@ -149,17 +150,11 @@ def _version(name: str) -> str | None:
 
 def cores() -> Iterator[Finding]:
     """Cores against a container's limit, and thread settings."""
-    usable, quota = len(os.sched_getaffinity(0)), cpu_quota()
-    said = f"{usable} usable of {os.cpu_count()}"
-    if quota is not None and quota < usable:
-        workers = max(1, math.floor(quota))
-        yield warn(
-            "cores",
-            f"{said}, but this container gets the time of {quota:g}",
-            f"start samplers with --workers {workers}: by default there is one a usable core, and "
-            "more than there is time for slow each other down",
-        )
-    elif usable == 1:
+    allowed, quota = len(os.sched_getaffinity(0)), machine.cpu_quota()
+    said = f"{allowed} allowed of {os.cpu_count()}"
+    if quota is not None and quota < allowed:
+        said += f", with the time of {quota:g}"
+    if machine.usable_cores() == 1:
         yield warn("cores", said, "learner and samplers take turns on one core; add cores")
     else:
         yield ok("cores", said)
@@ -169,54 +164,13 @@ def cores() -> Iterator[Finding]:
         yield ok("threads", f"{listed}; --threads decides for the learner, samplers use 1 a worker")
 
 
-def cpu_quota(root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc/self")) -> float | None:
-    """How many cores' time this process's control groups allow; None for no limit."""
-    found = []
-    for folder in _groups(root, proc, "cpu"):
-        if text := _text(folder / "cpu.max"):
-            quota, _, period = text.partition(" ")
-        else:
-            quota = _text(folder / "cpu.cfs_quota_us")
-            period = _text(folder / "cpu.cfs_period_us")
-        if quota.isdecimal() and period.isdecimal() and int(period):
-            found.append(int(quota) / int(period))
-    return min(found, default=None)
-
-
-def memory_limit(
-    root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc/self")
-) -> int | None:
-    """Bytes that this process's control groups allow; None for no limit."""
-    names = ("memory.max", "memory.limit_in_bytes")
-    texts = [_text(folder / name) for folder in _groups(root, proc, "memory") for name in names]
-    # Version 1 says "no limit" as the largest multiple of a page below 2^63.
-    limits = [int(text) for text in texts if text.isdecimal() and int(text) < 2**62]
-    return min(limits, default=None)
-
-
-def _groups(root: Path, proc: Path, controller: str) -> Iterator[Path]:
-    """The folders of a controller that limit this process, its own first and then those above."""
-    for line in _text(proc / "cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
-            continue
-        base = root / controller if controllers else root
-        inside = Path(path.lstrip("/"))
-        yield from (base / one for one in (inside, *inside.parents))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
-
-
 def memory() -> Iterator[Finding]:
     """Memory that is there to use, and the anonymous kind that segments lie in."""
-    available = re.search(r"^MemAvailable:\s*(\d+) kB", _text(Path("/proc/meminfo")), re.MULTILINE)
+    available = re.search(
+        r"^MemAvailable:\s*(\d+) kB", machine.file_text(Path("/proc/meminfo")), re.MULTILINE
+    )
     free = int(available[1]) * 1024 if available else None
-    limit = memory_limit()
+    limit = machine.memory_limit()
     smaller = min((each for each in (free, limit) if each is not None), default=None)
     said = "" if free is None else f"{free / GIB:.1f} GiB available"
     if limit is not None:
@@ -323,7 +277,9 @@ def accelerator() -> Iterator[Finding]:
 
 def clock() -> Iterator[Finding]:
     """Whether reading the time is cheap: samplers read it in every row."""
-    source = _text(Path("/sys/devices/system/clocksource/clocksource0/current_clocksource"))
+    source = machine.file_text(
+        Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+    )
     if source and source not in _GOOD_CLOCKS:
         yield warn(
             "clock",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import InvalidFieldError
 from common.logging import Logger
+from common.machine import usable_cores
 from learner import header
 from learner.front.coordinator import Coordinator
 from learner.front.settings import FrontSettings, RunIdentity
@@ -19,7 +20,7 @@ from learner.header import MappedHeader
 from learner.observer import Observer, Observers
 from learner.run_folder import RunFolder
 from wiserl import places
-from wiserl.local import LocalSamplers, usable_cores
+from wiserl.local import LocalSamplers
 from wiserl.signals import Drain
 
 if TYPE_CHECKING:

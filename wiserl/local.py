@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import InvalidFieldError
 from common.logging import Logger
+from common.machine import usable_cores
 from sampler.exits import ExitCode
 
 if TYPE_CHECKING:
@@ -71,11 +72,6 @@ class LocalConfig:
         workers = self.workers or min(max(1, cores // self.samplers), share)
         envs_per_worker = self.envs_per_worker or (-(-share // workers) if n_envs else 8)
         return dataclasses.replace(self, workers=workers, envs_per_worker=envs_per_worker)
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0))
 
 
 class LocalSamplers:
