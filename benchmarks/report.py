@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import peers_table
+
 from wiserl.bench import report, tasks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -285,6 +287,9 @@ def page() -> str:
         "replay": replay,
     }
     parts = [HEAD + report.table(RESULTS / "learning", list(tasks.load().values()))]
+    random = records.get("random_policies", {"result": {"returns": {}}})
+    if beside := peers_table.section(RESULTS, random["result"]["returns"]):
+        parts.append(beside)
     for name, section in sections.items():
         if found := rolled if name == "rolling" else records.get(name):
             parts.append(section(found))

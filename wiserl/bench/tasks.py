@@ -23,6 +23,7 @@ class Task:
         seeds: Those of the runs, named before the first one.
         gate: What the interquartile mean over seeds must reach.
         stretch: What a very good implementation reaches.
+        reference: What is published for it, for tasks that a peer is trained on too.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Task:
     seeds: tuple[int, ...]
     gate: float
     stretch: float
+    reference: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

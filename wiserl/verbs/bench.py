@@ -49,13 +49,13 @@ def run(arguments: Sequence[str]) -> int:
     parsed = tyro.cli(BenchFlags, prog="wiserl bench", args=list(arguments))
     if math.isnan(parsed.minutes) or parsed.minutes < 0:
         raise InvalidFieldError("minutes", f"{parsed.minutes} is no time to run for")
-    from wiserl.bench import learning, report, tasks
+    from wiserl.bench import learning, queue, report, tasks
 
     # Without this the training run that was started would go on by itself.
     signal.signal(signal.SIGTERM, _end)
     chosen = tasks.select(parsed.task)
-    queue = learning.Queue(parsed.results)
-    queue.work(tasks.units(chosen), minutes=parsed.minutes, report=_say)
+    runs = queue.Queue(parsed.results, learning.train)
+    runs.work(tasks.units(chosen), minutes=parsed.minutes, report=_say)
     table = report.table(parsed.results, chosen)
     print(table)
     if parsed.table is not None:

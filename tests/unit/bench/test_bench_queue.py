@@ -8,6 +8,7 @@ import pytest
 from common.errors import WiseRLError
 from wiserl import cli
 from wiserl.bench import learning, report, tasks
+from wiserl.bench.queue import Queue
 
 
 @pytest.fixture
@@ -47,13 +48,13 @@ def test_an_unknown_task_is_named_with_those_there_are():
 
 def test_finished_units_are_skipped(tmp_path, task):
     (tmp_path / "t-s7.json").write_text("{}")
-    queue = learning.Queue(tmp_path)
+    queue = Queue(tmp_path, train=None)
     assert [unit.seed for unit in queue.missing(tasks.units([task]))] == [8]
 
 
 def test_no_time_starts_nothing(tmp_path, task):
     said = []
-    assert learning.Queue(tmp_path).work(tasks.units([task]), minutes=0, report=said.append) == 0
+    assert Queue(tmp_path, train=None).work(tasks.units([task]), minutes=0, report=said.append) == 0
     assert not said
     assert not list(tmp_path.iterdir())
 
@@ -75,7 +76,7 @@ def test_a_missed_gate_and_a_task_not_run_are_said_plainly(tmp_path, task):
 
 @pytest.mark.slow
 def test_a_unit_runs_and_is_stamped(tmp_path, task):
-    queue, said = learning.Queue(tmp_path), []
+    queue, said = Queue(tmp_path, learning.train), []
     unit = tasks.units([task])[0]
     assert queue.work([unit], minutes=math.inf, report=said.append) == 1
     found = json.loads(queue.path(unit).read_text())

@@ -29,3 +29,12 @@ def test_equal_scores_have_no_spread():
     assert statistics.interval([500] * 5) == (500, 500)
     assert statistics.interval([3.5]) == (3.5, 3.5)
     assert not math.isnan(statistics.interval([1, 2])[0])
+
+
+def test_a_difference_is_drawn_from_either_side_by_itself():
+    assert statistics.difference_interval([5, 5], [3]) == (2, 2)
+    low, high = statistics.difference_interval([1, 2, 3], [1, 2, 3])
+    assert low < 0 < high
+    assert statistics.difference_interval([1, 2], [0, 9]) == statistics.difference_interval(
+        [1, 2], [0, 9]
+    )

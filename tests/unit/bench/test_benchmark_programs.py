@@ -3,9 +3,14 @@
 import argparse
 import importlib
 import json
+import math
+import sys
 from pathlib import Path
 
 import pytest
+
+from common.errors import WiseRLError
+from wiserl.bench import tasks
 
 ROOT = Path(__file__).resolve().parents[3]
 SPREAD = {"median": 2000.0, "min": 1000.0, "max": 3000.0}
@@ -90,6 +95,63 @@ def test_what_was_pushed_stands_beside_raw_bytes(page):
         }
     )
     assert "| frames | 16 x 2 | disk | 2,000 (1,000 to 3,000) | 0.50 | 2,000 |" in text
+
+
+@pytest.fixture
+def both_sides(tmp_path):
+    """Writes the data of one task in both systems; `ours` and `theirs` are scores."""
+
+    def write(ours, theirs, *, clip_range=0.2):
+        for side, scores in (("learning", ours), ("peers", theirs)):
+            (tmp_path / side).mkdir()
+            for seed, score in enumerate(scores):
+                record = {"seed": seed, "score": score, "system": "peer 1", "wall_seconds": 1}
+                record["curve"] = {"environment_steps": [], "ep_rew_mean": []}
+                record["hyperparameters"] = {"clip_range": 0.2}
+                record["configuration"] = {"hyperparameters": {"clip_range": clip_range, "new": 1}}
+                (tmp_path / side / f"ppo-cartpole-s{seed}.json").write_text(json.dumps(record))
+
+    return write
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [(476.5, "met"), (475.0, "MISSED")])
+def test_a_peer_may_be_better_by_a_twentieth_of_the_way_from_random(
+    page, both_sides, ours, verdict
+):
+    both_sides([ours] * 3, [500.0] * 3)
+    text = page(random_policies={"episodes": 1, "returns": {"CartPole-v1": 20.0}})
+    assert "## Beside peer 1" in text
+    difference = f"{ours - 500:.1f} [{ours - 500:.1f}, {ours - 500:.1f}]"
+    assert f"| 3, 3 | {difference} | -24.0 | {verdict} |" in text
+
+
+def test_other_hyperparameters_are_no_comparison(page, both_sides):
+    both_sides([500.0], [500.0], clip_range=0.3)
+    text = page(random_policies={"episodes": 1, "returns": {"CartPole-v1": 20.0}})
+    assert "| settings differ: clip_range |" in text
+
+
+def test_the_peer_is_told_the_preset_and_what_it_says_is_kept(program, monkeypatch, tmp_path):
+    peers = program("peers_learning")
+    script = tmp_path / "peer.py"
+    script.write_text(
+        "import json, sys\n"
+        "told = json.load(sys.stdin)\n"
+        "print('a warning')\n"
+        "print(json.dumps({'returns': [1.0, 4.0], 'told': told, 'environment_steps': 7}))\n"
+    )
+    monkeypatch.setattr(peers, "SCRIPT", script)
+    (task,) = tasks.select(("td3-pendulum",))
+    found = peers.train(sys.executable, tasks.Unit(task, 101), math.inf)
+    told = found["told"]
+    assert (found["score"], found["environment_steps"], found["seed"]) == (2.5, 7, 101)
+    assert told["total_steps"] == 20_000
+    assert told["evaluation_seeds"] == list(range(1_000_000, 1_000_100))
+    assert told["hyperparameters"]["gamma"] == 0.98
+    assert told["hyperparameters"] == found["hyperparameters"]
+    script.write_text("import sys; sys.exit('exploration is unknown')")
+    with pytest.raises(WiseRLError, match="exploration is unknown"):
+        peers.train(sys.executable, tasks.Unit(task, 101), math.inf)
 
 
 @pytest.mark.slow
