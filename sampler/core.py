@@ -132,6 +132,7 @@ class SamplerCore:
             version=self._asked,
             progress=progress,
             leaving=leaving,
+            pushing_sequence=self._outbox.pushing,
         )
 
     def on_pull(self, now: float, response: learner_pb2.PullWeightsResponse) -> None:

@@ -114,6 +114,11 @@ class Outbox:
         waiting = sum(len(rolled.batch.slots) for rolled in self._queue)
         return waiting + (len(self._current[0].batch.slots) if self._current else 0)
 
+    @property
+    def pushing(self) -> int:
+        """The sequence of the push in flight; 0 for none."""
+        return self.sequence if self._current else 0
+
     def add(self, rolled: Rolled) -> None:
         """Puts a batch behind the others, in parts where pushes of its size were too large."""
         self._queue.extend(self._parts(rolled))

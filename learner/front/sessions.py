@@ -58,6 +58,8 @@ class Session:
         version: The policy version that it said it has.
         environment_steps: Valid steps accepted from it.
         progress: What it last told of its work.
+        pushing: The sequence of the push that it last told to be under way; 0 for none.
+        pushing_since: When it first told so, in seconds.
         grants: By grant id; what a pull answers.
         lives: By slot: incarnation, and the first row that it may push next.
     """
@@ -82,6 +84,8 @@ class Session:
     progress: learner_pb2.SamplerProgress = dataclasses.field(
         default_factory=learner_pb2.SamplerProgress
     )
+    pushing: int = 0
+    pushing_since: float = 0.0
     grants: dict[int, grant_pb2.Grant] = dataclasses.field(default_factory=dict)
     lives: dict[int, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
@@ -250,7 +254,13 @@ class Sessions:
         session.has_pulled = True
         session.pulled_at = max(session.pulled_at, now)
         session.version = request.have_version
-        if request.progress.rows_rolled > session.progress.rows_rolled:
+        if request.pushing_sequence != session.pushing:
+            session.pushing, session.pushing_since = request.pushing_sequence, now
+        is_pushing = (
+            session.pushing > session.last_sequence
+            and now <= session.pushing_since + self._limits.longest_push_seconds
+        )
+        if is_pushing or request.progress.rows_rolled > session.progress.rows_rolled:
             session.moved_at = max(session.moved_at, now)
         session.progress.CopyFrom(request.progress)
 

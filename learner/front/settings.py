@@ -70,6 +70,14 @@ class Limits:
         """
         return self.push_deadline_milliseconds / 3000
 
+    @property
+    def longest_push_seconds(self) -> float:
+        """How long a push that is under way keeps a sampler from being taken for stalled.
+
+        Four deadlines: samplers on a slow network lengthen theirs.
+        """
+        return self.push_deadline_milliseconds / 250
+
     def to_proto(self) -> learner_pb2.RunLimits:
         """The limits as `GetRun` advertises them."""
         return learner_pb2.RunLimits(

@@ -30,7 +30,7 @@ from . import tensor_pb2 as wiserl_dot_v1_dot_tensor__pb2
 from . import trajectory_pb2 as wiserl_dot_v1_dot_trajectory__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17wiserl/v1/learner.proto\x12\twiserl.v1\x1a\x1bwiserl/v1/environment.proto\x1a\x15wiserl/v1/grant.proto\x1a\x19wiserl/v1/signature.proto\x1a\x16wiserl/v1/tensor.proto\x1a\x1awiserl/v1/trajectory.proto\"\x0f\n\rGetRunRequest\"\xf3\x01\n\x0eGetRunResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12=\n\x14training_environment\x18\x04 \x01(\x0b\x32\x1f.wiserl.v1.EnvironmentReference\x12?\n\x16\x65valuation_environment\x18\x05 \x01(\x0b\x32\x1f.wiserl.v1.EnvironmentReference\x12$\n\x06limits\x18\x06 \x01(\x0b\x32\x14.wiserl.v1.RunLimits\"\x94\x01\n\tRunLimits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x04\x12\x19\n\x11wait_milliseconds\x18\x02 \x01(\r\x12\x1a\n\x12lease_milliseconds\x18\x03 \x01(\r\x12\"\n\x1apush_deadline_milliseconds\x18\x04 \x01(\r\x12\x11\n\tmax_slots\x18\x05 \x01(\r\"\xe2\x01\n\x0fRegisterRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x12\n\nsampler_id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12(\n\x04spec\x18\x05 \x01(\x0b\x32\x1a.wiserl.v1.EnvironmentSpec\x12\r\n\x05slots\x18\x06 \x01(\r\x12\x1a\n\x12max_slots_per_push\x18\x07 \x01(\r\x12\x1b\n\x0eprevious_index\x18\x08 \x01(\rH\x00\x88\x01\x01\x42\x11\n\x0f_previous_index\"\x89\x01\n\x10RegisterResponse\x12\'\n\tsignature\x18\x01 \x01(\x0b\x32\x14.wiserl.v1.Signature\x12\r\n\x05index\x18\x02 \x01(\r\x12\x18\n\x10incarnation_base\x18\x03 \x01(\x04\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12\x15\n\rlast_sequence\x18\x05 \x01(\x04\"\x90\x02\n\x12PullWeightsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nsampler_id\x18\x02 \x01(\t\x12\x14\n\x0chave_version\x18\x03 \x01(\x04\x12\x19\n\x11have_model_sha256\x18\x04 \x01(\x0c\x12\x1c\n\x14have_scalars_version\x18\x05 \x01(\x04\x12\x1c\n\x14have_grants_revision\x18\x06 \x01(\x04\x12\x19\n\x11wait_milliseconds\x18\x07 \x01(\r\x12\x0f\n\x07version\x18\x08 \x01(\x04\x12,\n\x08progress\x18\t \x01(\x0b\x32\x1a.wiserl.v1.SamplerProgress\x12\x0f\n\x07leaving\x18\n \x01(\x08\"\xb8\x01\n\x0fSamplerProgress\x12\x13\n\x0brows_rolled\x18\x01 \x01(\x04\x12\x14\n\x0crows_dropped\x18\x02 \x01(\x04\x12\x17\n\x0fworker_restarts\x18\x03 \x01(\x04\x12\x16\n\x0epushes_refused\x18\x04 \x01(\x04\x12\x16\n\x0epolicy_seconds\x18\x05 \x01(\x01\x12\x1b\n\x13\x65nvironment_seconds\x18\x06 \x01(\x01\x12\x14\n\x0cidle_seconds\x18\x07 \x01(\x01\"\xfb\x01\n\x13PullWeightsResponse\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x14\n\x0cmodel_sha256\x18\x02 \x01(\x0c\x12\x12\n\x05model\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x12\'\n\x06golden\x18\x04 \x01(\x0b\x32\x17.wiserl.v1.GoldenVector\x12\x17\n\x0fscalars_version\x18\x05 \x01(\x04\x12\"\n\x07scalars\x18\x06 \x03(\x0b\x32\x11.wiserl.v1.Scalar\x12\x17\n\x0fgrants_revision\x18\x07 \x01(\x04\x12 \n\x06grants\x18\x08 \x03(\x0b\x32\x10.wiserl.v1.GrantB\x08\n\x06_model\"%\n\x06Scalar\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x02\"_\n\x0cGoldenVector\x12&\n\x06inputs\x18\x01 \x03(\x0b\x32\x16.wiserl.v1.NamedTensor\x12\'\n\x07outputs\x18\x02 \x03(\x0b\x32\x16.wiserl.v1.NamedTensor\">\n\x0bNamedTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x06tensor\x18\x02 \x01(\x0b\x32\x11.wiserl.v1.Tensor\"\x8c\x01\n\x17PushTrajectoriesRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nsampler_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x10\n\x08grant_id\x18\x04 \x01(\x04\x12)\n\x05\x62\x61tch\x18\x05 \x01(\x0b\x32\x1a.wiserl.v1.TrajectoryBatch\"W\n\x18PushTrajectoriesResponse\x12#\n\x07verdict\x18\x01 \x01(\x0e\x32\x12.wiserl.v1.Verdict\x12\x16\n\x0enewest_version\x18\x02 \x01(\x04\"\xa4\x01\n\x15ReportEpisodesRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nsampler_id\x18\x02 \x01(\t\x12\x10\n\x08grant_id\x18\x03 \x01(\x04\x12\x15\n\revaluation_id\x18\x04 \x01(\x04\x12\x0f\n\x07version\x18\x05 \x01(\x04\x12-\n\x08\x65pisodes\x18\x06 \x03(\x0b\x32\x1b.wiserl.v1.EvaluatedEpisode\"E\n\x10\x45valuatedEpisode\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12#\n\x07\x65pisode\x18\x02 \x01(\x0b\x32\x12.wiserl.v1.Episode\"*\n\x16ReportEpisodesResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\"@\n\x0fWatchRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x1d\n\x15interval_milliseconds\x18\x02 \x01(\r\"\xc4\x02\n\x10WatchRunResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\"\n\x05phase\x18\x02 \x01(\x0e\x32\x13.wiserl.v1.RunPhase\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x19\n\x11\x65nvironment_steps\x18\x04 \x01(\x04\x12\x13\n\x0btotal_steps\x18\x05 \x01(\x04\x12\x39\n\x07metrics\x18\x06 \x03(\x0b\x32(.wiserl.v1.WatchRunResponse.MetricsEntry\x12*\n\x08samplers\x18\x07 \x03(\x0b\x32\x18.wiserl.v1.SamplerStatus\x12$\n\x05\x63urve\x18\x08 \x03(\x0b\x32\x15.wiserl.v1.CurvePoint\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xc5\x01\n\rSamplerStatus\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nsampler_id\x18\x03 \x01(\t\x12\r\n\x05slots\x18\x04 \x01(\r\x12\x0f\n\x07version\x18\x05 \x01(\x04\x12\x19\n\x11\x65nvironment_steps\x18\x06 \x01(\x04\x12\x1a\n\x12seconds_since_pull\x18\x07 \x01(\x01\x12,\n\x08progress\x18\x08 \x01(\x0b\x32\x1a.wiserl.v1.SamplerProgress\"?\n\nCurvePoint\x12\x19\n\x11\x65nvironment_steps\x18\x01 \x01(\x04\x12\x16\n\x0e\x65pisode_return\x18\x02 \x01(\x01*u\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_ACCEPTED\x10\x01\x12\x15\n\x11VERDICT_DUPLICATE\x10\x02\x12\x11\n\rVERDICT_STALE\x10\x03\x12\x11\n\rVERDICT_ENDED\x10\x04*\x9f\x01\n\x08RunPhase\x12\x19\n\x15RUN_PHASE_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_PHASE_STARTING\x10\x01\x12\x16\n\x12RUN_PHASE_TRAINING\x10\x02\x12\x18\n\x14RUN_PHASE_EVALUATING\x10\x03\x12\x16\n\x12RUN_PHASE_FINISHED\x10\x04\x12\x16\n\x12RUN_PHASE_DRAINING\x10\x05\x32\xdd\x03\n\x0eLearnerService\x12=\n\x06GetRun\x12\x18.wiserl.v1.GetRunRequest\x1a\x19.wiserl.v1.GetRunResponse\x12\x43\n\x08Register\x12\x1a.wiserl.v1.RegisterRequest\x1a\x1b.wiserl.v1.RegisterResponse\x12L\n\x0bPullWeights\x12\x1d.wiserl.v1.PullWeightsRequest\x1a\x1e.wiserl.v1.PullWeightsResponse\x12[\n\x10PushTrajectories\x12\".wiserl.v1.PushTrajectoriesRequest\x1a#.wiserl.v1.PushTrajectoriesResponse\x12U\n\x0eReportEpisodes\x12 .wiserl.v1.ReportEpisodesRequest\x1a!.wiserl.v1.ReportEpisodesResponse\x12\x45\n\x08WatchRun\x12\x1a.wiserl.v1.WatchRunRequest\x1a\x1b.wiserl.v1.WatchRunResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17wiserl/v1/learner.proto\x12\twiserl.v1\x1a\x1bwiserl/v1/environment.proto\x1a\x15wiserl/v1/grant.proto\x1a\x19wiserl/v1/signature.proto\x1a\x16wiserl/v1/tensor.proto\x1a\x1awiserl/v1/trajectory.proto\"\x0f\n\rGetRunRequest\"\xf3\x01\n\x0eGetRunResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12=\n\x14training_environment\x18\x04 \x01(\x0b\x32\x1f.wiserl.v1.EnvironmentReference\x12?\n\x16\x65valuation_environment\x18\x05 \x01(\x0b\x32\x1f.wiserl.v1.EnvironmentReference\x12$\n\x06limits\x18\x06 \x01(\x0b\x32\x14.wiserl.v1.RunLimits\"\x94\x01\n\tRunLimits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x04\x12\x19\n\x11wait_milliseconds\x18\x02 \x01(\r\x12\x1a\n\x12lease_milliseconds\x18\x03 \x01(\r\x12\"\n\x1apush_deadline_milliseconds\x18\x04 \x01(\r\x12\x11\n\tmax_slots\x18\x05 \x01(\r\"\xe2\x01\n\x0fRegisterRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x12\n\nsampler_id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12(\n\x04spec\x18\x05 \x01(\x0b\x32\x1a.wiserl.v1.EnvironmentSpec\x12\r\n\x05slots\x18\x06 \x01(\r\x12\x1a\n\x12max_slots_per_push\x18\x07 \x01(\r\x12\x1b\n\x0eprevious_index\x18\x08 \x01(\rH\x00\x88\x01\x01\x42\x11\n\x0f_previous_index\"\x89\x01\n\x10RegisterResponse\x12\'\n\tsignature\x18\x01 \x01(\x0b\x32\x14.wiserl.v1.Signature\x12\r\n\x05index\x18\x02 \x01(\r\x12\x18\n\x10incarnation_base\x18\x03 \x01(\x04\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x12\x15\n\rlast_sequence\x18\x05 \x01(\x04\"\xaa\x02\n\x12PullWeightsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nsampler_id\x18\x02 \x01(\t\x12\x14\n\x0chave_version\x18\x03 \x01(\x04\x12\x19\n\x11have_model_sha256\x18\x04 \x01(\x0c\x12\x1c\n\x14have_scalars_version\x18\x05 \x01(\x04\x12\x1c\n\x14have_grants_revision\x18\x06 \x01(\x04\x12\x19\n\x11wait_milliseconds\x18\x07 \x01(\r\x12\x0f\n\x07version\x18\x08 \x01(\x04\x12,\n\x08progress\x18\t \x01(\x0b\x32\x1a.wiserl.v1.SamplerProgress\x12\x0f\n\x07leaving\x18\n \x01(\x08\x12\x18\n\x10pushing_sequence\x18\x0b \x01(\x04\"\xb8\x01\n\x0fSamplerProgress\x12\x13\n\x0brows_rolled\x18\x01 \x01(\x04\x12\x14\n\x0crows_dropped\x18\x02 \x01(\x04\x12\x17\n\x0fworker_restarts\x18\x03 \x01(\x04\x12\x16\n\x0epushes_refused\x18\x04 \x01(\x04\x12\x16\n\x0epolicy_seconds\x18\x05 \x01(\x01\x12\x1b\n\x13\x65nvironment_seconds\x18\x06 \x01(\x01\x12\x14\n\x0cidle_seconds\x18\x07 \x01(\x01\"\xfb\x01\n\x13PullWeightsResponse\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x14\n\x0cmodel_sha256\x18\x02 \x01(\x0c\x12\x12\n\x05model\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x12\'\n\x06golden\x18\x04 \x01(\x0b\x32\x17.wiserl.v1.GoldenVector\x12\x17\n\x0fscalars_version\x18\x05 \x01(\x04\x12\"\n\x07scalars\x18\x06 \x03(\x0b\x32\x11.wiserl.v1.Scalar\x12\x17\n\x0fgrants_revision\x18\x07 \x01(\x04\x12 \n\x06grants\x18\x08 \x03(\x0b\x32\x10.wiserl.v1.GrantB\x08\n\x06_model\"%\n\x06Scalar\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x02\"_\n\x0cGoldenVector\x12&\n\x06inputs\x18\x01 \x03(\x0b\x32\x16.wiserl.v1.NamedTensor\x12\'\n\x07outputs\x18\x02 \x03(\x0b\x32\x16.wiserl.v1.NamedTensor\">\n\x0bNamedTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x06tensor\x18\x02 \x01(\x0b\x32\x11.wiserl.v1.Tensor\"\x8c\x01\n\x17PushTrajectoriesRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nsampler_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x10\n\x08grant_id\x18\x04 \x01(\x04\x12)\n\x05\x62\x61tch\x18\x05 \x01(\x0b\x32\x1a.wiserl.v1.TrajectoryBatch\"W\n\x18PushTrajectoriesResponse\x12#\n\x07verdict\x18\x01 \x01(\x0e\x32\x12.wiserl.v1.Verdict\x12\x16\n\x0enewest_version\x18\x02 \x01(\x04\"\xa4\x01\n\x15ReportEpisodesRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nsampler_id\x18\x02 \x01(\t\x12\x10\n\x08grant_id\x18\x03 \x01(\x04\x12\x15\n\revaluation_id\x18\x04 \x01(\x04\x12\x0f\n\x07version\x18\x05 \x01(\x04\x12-\n\x08\x65pisodes\x18\x06 \x03(\x0b\x32\x1b.wiserl.v1.EvaluatedEpisode\"E\n\x10\x45valuatedEpisode\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12#\n\x07\x65pisode\x18\x02 \x01(\x0b\x32\x12.wiserl.v1.Episode\"*\n\x16ReportEpisodesResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\"@\n\x0fWatchRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x1d\n\x15interval_milliseconds\x18\x02 \x01(\r\"\xc4\x02\n\x10WatchRunResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\"\n\x05phase\x18\x02 \x01(\x0e\x32\x13.wiserl.v1.RunPhase\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x19\n\x11\x65nvironment_steps\x18\x04 \x01(\x04\x12\x13\n\x0btotal_steps\x18\x05 \x01(\x04\x12\x39\n\x07metrics\x18\x06 \x03(\x0b\x32(.wiserl.v1.WatchRunResponse.MetricsEntry\x12*\n\x08samplers\x18\x07 \x03(\x0b\x32\x18.wiserl.v1.SamplerStatus\x12$\n\x05\x63urve\x18\x08 \x03(\x0b\x32\x15.wiserl.v1.CurvePoint\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xc5\x01\n\rSamplerStatus\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nsampler_id\x18\x03 \x01(\t\x12\r\n\x05slots\x18\x04 \x01(\r\x12\x0f\n\x07version\x18\x05 \x01(\x04\x12\x19\n\x11\x65nvironment_steps\x18\x06 \x01(\x04\x12\x1a\n\x12seconds_since_pull\x18\x07 \x01(\x01\x12,\n\x08progress\x18\x08 \x01(\x0b\x32\x1a.wiserl.v1.SamplerProgress\"?\n\nCurvePoint\x12\x19\n\x11\x65nvironment_steps\x18\x01 \x01(\x04\x12\x16\n\x0e\x65pisode_return\x18\x02 \x01(\x01*u\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_ACCEPTED\x10\x01\x12\x15\n\x11VERDICT_DUPLICATE\x10\x02\x12\x11\n\rVERDICT_STALE\x10\x03\x12\x11\n\rVERDICT_ENDED\x10\x04*\x9f\x01\n\x08RunPhase\x12\x19\n\x15RUN_PHASE_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_PHASE_STARTING\x10\x01\x12\x16\n\x12RUN_PHASE_TRAINING\x10\x02\x12\x18\n\x14RUN_PHASE_EVALUATING\x10\x03\x12\x16\n\x12RUN_PHASE_FINISHED\x10\x04\x12\x16\n\x12RUN_PHASE_DRAINING\x10\x05\x32\xdd\x03\n\x0eLearnerService\x12=\n\x06GetRun\x12\x18.wiserl.v1.GetRunRequest\x1a\x19.wiserl.v1.GetRunResponse\x12\x43\n\x08Register\x12\x1a.wiserl.v1.RegisterRequest\x1a\x1b.wiserl.v1.RegisterResponse\x12L\n\x0bPullWeights\x12\x1d.wiserl.v1.PullWeightsRequest\x1a\x1e.wiserl.v1.PullWeightsResponse\x12[\n\x10PushTrajectories\x12\".wiserl.v1.PushTrajectoriesRequest\x1a#.wiserl.v1.PushTrajectoriesResponse\x12U\n\x0eReportEpisodes\x12 .wiserl.v1.ReportEpisodesRequest\x1a!.wiserl.v1.ReportEpisodesResponse\x12\x45\n\x08WatchRun\x12\x1a.wiserl.v1.WatchRunRequest\x1a\x1b.wiserl.v1.WatchRunResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,10 +39,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WATCHRUNRESPONSE_METRICSENTRY']._loaded_options = None
   _globals['_WATCHRUNRESPONSE_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_VERDICT']._serialized_start=3040
-  _globals['_VERDICT']._serialized_end=3157
-  _globals['_RUNPHASE']._serialized_start=3160
-  _globals['_RUNPHASE']._serialized_end=3319
+  _globals['_VERDICT']._serialized_start=3066
+  _globals['_VERDICT']._serialized_end=3183
+  _globals['_RUNPHASE']._serialized_start=3186
+  _globals['_RUNPHASE']._serialized_end=3345
   _globals['_GETRUNREQUEST']._serialized_start=169
   _globals['_GETRUNREQUEST']._serialized_end=184
   _globals['_GETRUNRESPONSE']._serialized_start=187
@@ -54,37 +54,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERRESPONSE']._serialized_start=813
   _globals['_REGISTERRESPONSE']._serialized_end=950
   _globals['_PULLWEIGHTSREQUEST']._serialized_start=953
-  _globals['_PULLWEIGHTSREQUEST']._serialized_end=1225
-  _globals['_SAMPLERPROGRESS']._serialized_start=1228
-  _globals['_SAMPLERPROGRESS']._serialized_end=1412
-  _globals['_PULLWEIGHTSRESPONSE']._serialized_start=1415
-  _globals['_PULLWEIGHTSRESPONSE']._serialized_end=1666
-  _globals['_SCALAR']._serialized_start=1668
-  _globals['_SCALAR']._serialized_end=1705
-  _globals['_GOLDENVECTOR']._serialized_start=1707
-  _globals['_GOLDENVECTOR']._serialized_end=1802
-  _globals['_NAMEDTENSOR']._serialized_start=1804
-  _globals['_NAMEDTENSOR']._serialized_end=1866
-  _globals['_PUSHTRAJECTORIESREQUEST']._serialized_start=1869
-  _globals['_PUSHTRAJECTORIESREQUEST']._serialized_end=2009
-  _globals['_PUSHTRAJECTORIESRESPONSE']._serialized_start=2011
-  _globals['_PUSHTRAJECTORIESRESPONSE']._serialized_end=2098
-  _globals['_REPORTEPISODESREQUEST']._serialized_start=2101
-  _globals['_REPORTEPISODESREQUEST']._serialized_end=2265
-  _globals['_EVALUATEDEPISODE']._serialized_start=2267
-  _globals['_EVALUATEDEPISODE']._serialized_end=2336
-  _globals['_REPORTEPISODESRESPONSE']._serialized_start=2338
-  _globals['_REPORTEPISODESRESPONSE']._serialized_end=2380
-  _globals['_WATCHRUNREQUEST']._serialized_start=2382
-  _globals['_WATCHRUNREQUEST']._serialized_end=2446
-  _globals['_WATCHRUNRESPONSE']._serialized_start=2449
-  _globals['_WATCHRUNRESPONSE']._serialized_end=2773
-  _globals['_WATCHRUNRESPONSE_METRICSENTRY']._serialized_start=2727
-  _globals['_WATCHRUNRESPONSE_METRICSENTRY']._serialized_end=2773
-  _globals['_SAMPLERSTATUS']._serialized_start=2776
-  _globals['_SAMPLERSTATUS']._serialized_end=2973
-  _globals['_CURVEPOINT']._serialized_start=2975
-  _globals['_CURVEPOINT']._serialized_end=3038
-  _globals['_LEARNERSERVICE']._serialized_start=3322
-  _globals['_LEARNERSERVICE']._serialized_end=3799
+  _globals['_PULLWEIGHTSREQUEST']._serialized_end=1251
+  _globals['_SAMPLERPROGRESS']._serialized_start=1254
+  _globals['_SAMPLERPROGRESS']._serialized_end=1438
+  _globals['_PULLWEIGHTSRESPONSE']._serialized_start=1441
+  _globals['_PULLWEIGHTSRESPONSE']._serialized_end=1692
+  _globals['_SCALAR']._serialized_start=1694
+  _globals['_SCALAR']._serialized_end=1731
+  _globals['_GOLDENVECTOR']._serialized_start=1733
+  _globals['_GOLDENVECTOR']._serialized_end=1828
+  _globals['_NAMEDTENSOR']._serialized_start=1830
+  _globals['_NAMEDTENSOR']._serialized_end=1892
+  _globals['_PUSHTRAJECTORIESREQUEST']._serialized_start=1895
+  _globals['_PUSHTRAJECTORIESREQUEST']._serialized_end=2035
+  _globals['_PUSHTRAJECTORIESRESPONSE']._serialized_start=2037
+  _globals['_PUSHTRAJECTORIESRESPONSE']._serialized_end=2124
+  _globals['_REPORTEPISODESREQUEST']._serialized_start=2127
+  _globals['_REPORTEPISODESREQUEST']._serialized_end=2291
+  _globals['_EVALUATEDEPISODE']._serialized_start=2293
+  _globals['_EVALUATEDEPISODE']._serialized_end=2362
+  _globals['_REPORTEPISODESRESPONSE']._serialized_start=2364
+  _globals['_REPORTEPISODESRESPONSE']._serialized_end=2406
+  _globals['_WATCHRUNREQUEST']._serialized_start=2408
+  _globals['_WATCHRUNREQUEST']._serialized_end=2472
+  _globals['_WATCHRUNRESPONSE']._serialized_start=2475
+  _globals['_WATCHRUNRESPONSE']._serialized_end=2799
+  _globals['_WATCHRUNRESPONSE_METRICSENTRY']._serialized_start=2753
+  _globals['_WATCHRUNRESPONSE_METRICSENTRY']._serialized_end=2799
+  _globals['_SAMPLERSTATUS']._serialized_start=2802
+  _globals['_SAMPLERSTATUS']._serialized_end=2999
+  _globals['_CURVEPOINT']._serialized_start=3001
+  _globals['_CURVEPOINT']._serialized_end=3064
+  _globals['_LEARNERSERVICE']._serialized_start=3348
+  _globals['_LEARNERSERVICE']._serialized_end=3825
 # @@protoc_insertion_point(module_scope)

@@ -287,6 +287,7 @@ class PullWeightsRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     LEAVING_FIELD_NUMBER: _builtins.int
+    PUSHING_SEQUENCE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     sampler_id: _builtins.str
     have_version: _builtins.int
@@ -304,6 +305,10 @@ class PullWeightsRequest(_message.Message):
     """
     leaving: _builtins.bool
     """The sampler is about to stop: its index and its grants are free at once, and no grant is answered."""
+    pushing_sequence: _builtins.int
+    """The sequence of the push that is under way, 0 for none. For four push deadlines from the first
+    pull that names it this counts as progress, as a large push over a slow network is.
+    """
     @_builtins.property
     def progress(self) -> Global___SamplerProgress:
         """What the sampler has done since it registered."""
@@ -321,10 +326,11 @@ class PullWeightsRequest(_message.Message):
         version: _builtins.int = ...,
         progress: Global___SamplerProgress | None = ...,
         leaving: _builtins.bool = ...,
+        pushing_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["have_grants_revision", b"have_grants_revision", "have_model_sha256", b"have_model_sha256", "have_scalars_version", b"have_scalars_version", "have_version", b"have_version", "leaving", b"leaving", "progress", b"progress", "run_id", b"run_id", "sampler_id", b"sampler_id", "version", b"version", "wait_milliseconds", b"wait_milliseconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["have_grants_revision", b"have_grants_revision", "have_model_sha256", b"have_model_sha256", "have_scalars_version", b"have_scalars_version", "have_version", b"have_version", "leaving", b"leaving", "progress", b"progress", "pushing_sequence", b"pushing_sequence", "run_id", b"run_id", "sampler_id", b"sampler_id", "version", b"version", "wait_milliseconds", b"wait_milliseconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

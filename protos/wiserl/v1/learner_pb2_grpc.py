@@ -160,7 +160,8 @@ class LearnerServiceServicer:
         sampler has, else when they do or after `wait_milliseconds`. A sampler keeps one pull outstanding
         at all times, also while it rolls: it renews the sampler's lease. Without a pull for
         RunLimits.lease_milliseconds the lease ends and the work is granted to others; so is a finite
-        amount, or an evaluation, that is not handed in while `rows_rolled` is unchanged for as long. A
+        amount, or an evaluation, that is not handed in while `rows_rolled` is unchanged and no push is
+        under way for as long. A
         window is no debt: a push may be held, and the sampler roll nothing meanwhile.
 
         FAILED_PRECONDITION `RUN_CHANGED`, `UNKNOWN_SAMPLER`. NOT_FOUND `VERSION_GONE`: the version asked

@@ -121,7 +121,7 @@ class Scenario:
             f"last sequence {response.last_sequence}"
         )
 
-    def pull(self, name, *flags, version="0", rolled="0"):
+    def pull(self, name, *flags, version="0", rolled="0", pushing="0"):
         sampler = self.samplers.setdefault(name, Sampler(f"sampler-{name}"))
         sampler.rolled += int(rolled)
         request = pull_request(
@@ -133,6 +133,7 @@ class Scenario:
             version=int(version),
             leaving="leaving" in flags,
             progress=learner_pb2.SamplerProgress(rows_rolled=sampler.rolled),
+            pushing_sequence=int(pushing),
         )
         response = self.coordinator.pull(self.now, request, since=self.now)
         if response is None:

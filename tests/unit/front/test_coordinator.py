@@ -371,3 +371,17 @@ def test_the_journal_tells_of_samplers():
         "sampler_lost",
     ]
     assert coordinator.journal.take() == []
+
+
+def test_a_push_that_never_ends_is_a_stall_after_four_deadlines():
+    coordinator, _ = collecting(limits=Limits(push_deadline_milliseconds=5_000))
+    coordinator.register(0.0, register_request(B))
+    told = pull_request(A, pushing_sequence=1)
+    holders = []
+    for now in (float(seconds) for seconds in range(2, 34, 2)):
+        coordinator.pull(now, told, since=now)
+        coordinator.pull(now, pull_request(B), since=now)
+        coordinator.tick(now)
+        holders.append([session.sampler_id for session in coordinator._sessions if session.grants])
+    # Named from 2 s on, so progress until 22 s, and a lease of 6 s after it: given to b at 28 s.
+    assert holders == [[A]] * 13 + [[B]] * 3

@@ -87,3 +87,13 @@ def test_large_pushes_go_alone():
 def test_no_answer_without_a_push():
     with pytest.raises(LookupError, match="none is in flight"):
         Outbox().answered()
+
+
+def test_the_push_in_flight_is_told_until_it_is_answered():
+    outbox = Outbox()
+    outbox.reset(Signature((), (), (REWARD,)), slots_per_push=8, last_sequence=4)
+    outbox.add(rolled(0))
+    assert outbox.pushing == 0
+    assert outbox.next("run", "sampler").sequence == outbox.pushing == 5
+    outbox.answered()
+    assert outbox.pushing == 0
