@@ -127,6 +127,17 @@ def leaves(space: Space) -> dict[str, Leaf]:
     return found
 
 
+def mask_width(action: Space) -> int | None:
+    """How many entries the action mask of an action space has; None where it can have none."""
+    match action:
+        case Discrete():
+            return action.n
+        case MultiDiscrete():
+            return sum(action.n)
+        case _:
+            return None
+
+
 def to_proto(space: Space) -> space_pb2.Space:
     """The space as a message."""
     message = space_pb2.Space()

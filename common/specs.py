@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from common import spaces
 from common.errors import InvalidFieldError
@@ -13,6 +14,11 @@ MAX_DEPTH = 8
 """How deep lists may nest in an environment's arguments."""
 
 ArgumentValue = bool | int | float | str | list["ArgumentValue"]
+
+
+def role_of(agent: str) -> str:
+    """What an agent is by its name: `adversary` of `adversary_0`."""
+    return re.sub(r"[_-]?\d+$", "", agent) or agent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +58,21 @@ class EnvironmentSpec:
         if self.multi_agent:
             raise ValueError("a multi-agent environment has no single agent")
         return self.groups[0]
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """The names of all agents, group after group; none for a single agent."""
+        if not self.multi_agent:
+            return ()
+        return tuple(agent for group in self.groups for agent in group.agents)
+
+    def places(self) -> dict[str, slice]:
+        """Where the agents of each group, by its name, stand in `agents`."""
+        places, start = {}, 0
+        for group in self.groups:
+            places[group.name] = slice(start, start + len(group.agents))
+            start += len(group.agents)
+        return places
 
     def axis(self, group: AgentGroup) -> tuple[int, ...]:
         """What shapes of a group begin with: `(agents,)`, or `()` for a single agent."""

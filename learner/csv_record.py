@@ -51,6 +51,7 @@ class CsvRecord(Observer):
                     "global_step": episode.global_step,
                     "return": episode.episode_return,
                     "length": episode.length,
+                    **{f"return/{name}": one for name, one in episode.agent_returns.items()},
                     **episode.metrics,
                 }
                 for episode in episodes

@@ -70,8 +70,15 @@ class EvaluationPlan:
             if episodes is None:
                 break
             self._running.popleft()
+            spec = coordinator.spec
             found.append(
-                Evaluation.of(started.version, started.global_step, episodes, final=started.final)
+                Evaluation.of(
+                    started.version,
+                    started.global_step,
+                    episodes,
+                    final=started.final,
+                    agents=spec.agents if spec is not None else (),
+                )
             )
         return found
 

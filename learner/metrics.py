@@ -9,7 +9,7 @@ import numpy as np
 
 from learner.csv_record import CsvRecord
 from learner.observer import Observer, Observers
-from learner.statistics import EpisodeStatistics
+from learner.statistics import EpisodeStatistics, with_teams
 from learner.tensorboard import TensorBoard
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Evaluation:
         seeds: One an episode.
         returns: In the order of `seeds`.
         lengths: Steps, in the same order.
+        agent_returns: Of each of several agents by name, in the same order.
     """
 
     version: int
@@ -39,6 +40,7 @@ class Evaluation:
     seeds: tuple[int, ...]
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
+    agent_returns: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
@@ -48,8 +50,10 @@ class Evaluation:
         episodes: Sequence[learner_pb2.EvaluatedEpisode],
         *,
         final: bool,
+        agents: Sequence[str] = (),
     ) -> Evaluation:
-        """The evaluation that these episodes, in the order of seeds, make up."""
+        """The evaluation that these episodes, in the order of seeds, of these agents make up."""
+        apart = [episode.episode.agent_returns for episode in episodes]
         return cls(
             version,
             global_step,
@@ -57,6 +61,7 @@ class Evaluation:
             tuple(episode.seed for episode in episodes),
             tuple(episode.episode.episode_return for episode in episodes),
             tuple(episode.episode.length for episode in episodes),
+            dict(zip(agents, zip(*apart, strict=True), strict=True)) if agents else {},
         )
 
     def scalars(self) -> dict[str, float]:
@@ -68,7 +73,14 @@ class Evaluation:
             "eval/min_reward": float(returns.min()),
             "eval/max_reward": float(returns.max()),
             "eval/mean_ep_length": float(np.mean(self.lengths)),
+            **{f"eval/mean_reward/{name}": mean for name, mean in self.means().items()},
         }
+
+    def means(self) -> dict[str, float]:
+        """The mean return of each of several agents, and of their teams; empty for a single one."""
+        return with_teams(
+            {agent: float(np.mean(returns)) for agent, returns in self.agent_returns.items()}
+        )
 
     def describe(self, manner: str = "greedy") -> str:
         """The returns in a line for people; `manner` says how actions were chosen."""
@@ -92,6 +104,11 @@ class Evaluation:
             "return_max": float(returns.max()),
             "length_mean": float(np.mean(self.lengths)),
             "returns": list(self.returns),
+            **(
+                {"agent_returns": {a: list(r) for a, r in self.agent_returns.items()}}
+                if self.agent_returns
+                else {}
+            ),
             "lengths": list(self.lengths),
             "seeds": list(self.seeds),
         }

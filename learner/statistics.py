@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from common.signature import ColumnKey, Role
+from common.specs import role_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from learner.experience.on_policy import OnPolicyBatch
     from protos.wiserl.v1 import trajectory_pb2
@@ -34,20 +35,38 @@ class FinishedEpisode:
         episode_return: The sum of raw rewards.
         length: In steps.
         metrics: What the environment reported at its end.
+        agent_returns: The sum of each of several agents by name, of which `episode_return` is the
+            mean.
     """
 
     global_step: int
     episode_return: float
     length: int
     metrics: Mapping[str, float]
+    agent_returns: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
-def finished_episodes(batch: OnPolicyBatch, steps_before: int) -> list[FinishedEpisode]:
+def with_teams(returns: Mapping[str, float]) -> dict[str, float]:
+    """Returns by agent, and the mean of each team of several by the name of its role.
+
+    Agents of one role are a team. Where all are, there is no team but all.
+    """
+    teams: dict[str, list[float]] = {}
+    for agent, value in returns.items():
+        teams.setdefault(role_of(agent), []).append(value)
+    shown = {team: values for team, values in teams.items() if 1 < len(values) < len(returns)}
+    return {**returns, **{team: math.fsum(each) / len(each) for team, each in shown.items()}}
+
+
+def finished_episodes(
+    batch: OnPolicyBatch, steps_before: int, agents: Sequence[str] = ()
+) -> list[FinishedEpisode]:
     """The episodes that ended in a round, in the order in which they did (by slot where together).
 
     Args:
         batch: The round.
         steps_before: Environment steps of the run before it.
+        agents: The names of several.
     """
     valid = batch.columns[ColumnKey(Role.VALID)]
     ends = batch.columns[ColumnKey(Role.EPISODE_END)] & valid
@@ -59,13 +78,19 @@ def finished_episodes(batch: OnPolicyBatch, steps_before: int) -> list[FinishedE
         steps = np.full(len(batch.episodes), steps_before + batch.steps)
         slots = np.arange(len(batch.episodes))
     order = np.lexsort((slots, steps))
-    return [finished(batch.episodes[i], int(steps[i])) for i in order]
+    return [finished(batch.episodes[i], int(steps[i]), agents) for i in order]
 
 
-def finished(episode: trajectory_pb2.Episode, global_step: int) -> FinishedEpisode:
-    """An episode that ended when the run had so many environment steps."""
+def finished(
+    episode: trajectory_pb2.Episode, global_step: int, agents: Sequence[str] = ()
+) -> FinishedEpisode:
+    """An episode that ended when the run had so many environment steps; `agents` are the names."""
     return FinishedEpisode(
-        global_step, episode.episode_return, episode.length, dict(sorted(episode.metrics.items()))
+        global_step,
+        episode.episode_return,
+        episode.length,
+        dict(sorted(episode.metrics.items())),
+        dict(zip(agents, episode.agent_returns, strict=True)),
     )
 
 
@@ -93,6 +118,9 @@ class EpisodeStatistics:
             "rollout/ep_len_mean": _mean(episode.length for episode in last),
             "rollout/episodes": self.episodes,
         }
+        by_name = [with_teams(episode.agent_returns) for episode in last if episode.agent_returns]
+        for name in by_name[-1] if by_name else ():
+            scalars[f"rollout/ep_rew_mean/{name}"] = _mean(returns[name] for returns in by_name)
         for name in sorted({name for episode in last for name in episode.metrics}):
             shown = "rollout/success_rate" if name == _SUCCESS else f"rollout/{name}"
             scalars[shown] = _mean(

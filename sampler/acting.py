@@ -14,7 +14,7 @@ import numpy as np
 
 from common import spaces
 from common.signature import ColumnKey, Role
-from sampler.environments.stepping import Observed
+from sampler.environments.stepping import Live, Observed
 from sampler.pool import PoolError
 
 if TYPE_CHECKING:
@@ -47,21 +47,25 @@ _RECORDED = frozenset(
         Role.IS_FIRST,
         Role.VALID,
         Role.EPISODE_END,
+        Role.ALIVE,
+        Role.GLOBAL_STATE,
     }
 )
 
 
 def outputs_for(signature: Signature, *, greedy: bool) -> tuple[GraphOutput, ...]:
-    """The outputs that rolling needs, or, with `greedy`, an evaluation; the action comes first.
+    """The outputs that rolling needs, or, with `greedy`, an evaluation; the actions come first.
 
     Raises:
-        PoolError: The signature has no action.
+        PoolError: The signature has no action, or a group has two.
     """
     actions = signature.outputs_of(Role.ACTION)
     if greedy:
         actions = signature.outputs_of(Role.GREEDY_ACTION) or actions
-    if len(actions) != 1:
-        raise PoolError(f"the signature has {len(actions)} action outputs; one agent takes one")
+    if not actions or len({one.group for one in actions}) < len(actions):
+        raise PoolError(
+            f"the signature has {len(actions)} action outputs; it takes one for each group"
+        )
     recorded = {column.key for column in signature.columns}
     records = [
         output
@@ -77,47 +81,76 @@ def check(signature: Signature, spec: EnvironmentSpec) -> None:
     Raises:
         PoolError: An input or column that the environment cannot fill, or of another shape.
     """
-    if spec.multi_agent:
-        raise PoolError("this sampler rolls environments with one agent only")
-    agent = spec.agent
-    shapes = {
-        (Role.OBSERVATION, path): leaf.shape
-        for path, leaf in spaces.leaves(agent.observation).items()
-    }
-    if agent.action_mask:
-        match agent.action:
-            case spaces.Discrete():
-                shapes[Role.ACTION_MASK, ""] = (agent.action.n,)
-            case spaces.MultiDiscrete():
-                shapes[Role.ACTION_MASK, ""] = (sum(agent.action.n),)
-    produced = {(output.role, output.key) for output in signature.outputs}
+    shapes = _given(spec)
+    produced = {ColumnKey(one.role, one.group, one.key) for one in signature.outputs}
     for tensor in signature.inputs:
-        _check_shape(shapes, tensor.role, tensor.key, tensor.shape, f"input {tensor.name}")
+        address = ColumnKey(tensor.role, tensor.group, tensor.key)
+        _check_shape(shapes, address, tensor.shape, f"input {tensor.name}")
     for column in signature.columns:
-        role, key = column.key.role, column.key.key
-        if role not in _RECORDED or (
-            role in (Role.ACTION, Role.RECORD) and (role, key) not in produced
+        role = column.key.role
+        if (
+            role not in _RECORDED
+            or (role in (Role.ACTION, Role.RECORD) and column.key not in produced)
+            or (role in (Role.ALIVE, Role.GLOBAL_STATE) and column.key not in shapes)
         ):
             raise PoolError(f"nothing here fills the column {column.key}")
-        _check_shape(shapes, role, key, column.shape, f"column {column.key}")
-    action = outputs_for(signature, greedy=False)[0]
-    if action.shape != (() if isinstance(agent.action, spaces.Dict) else agent.action.shape):
-        raise PoolError(f"the action output has shape {action.shape}, the space is {agent.action}")
+        _check_shape(shapes, column.key, column.shape, f"column {column.key}")
+    actions = {one.group: one for one in outputs_for(signature, greedy=False)[: len(spec.groups)]}
+    for group in spec.groups:
+        action = actions.get(group.name)
+        own = () if isinstance(group.action, spaces.Dict) else group.action.shape
+        if action is None or action.role != Role.ACTION:
+            raise PoolError(f"the signature has no action output for the group {group.name!r}")
+        if action.shape != spec.axis(group) + own:
+            raise PoolError(
+                f"the action output has shape {action.shape}, the space is {group.action}"
+            )
+
+
+def _given(spec: EnvironmentSpec) -> dict[ColumnKey, tuple[int, ...]]:
+    """The shapes of what an environment says, by address."""
+    shapes: dict[ColumnKey, tuple[int, ...]] = {}
+    for group in spec.groups:
+        axis, width = spec.axis(group), spaces.mask_width(group.action)
+        for path, leaf in spaces.leaves(group.observation).items():
+            shapes[ColumnKey(Role.OBSERVATION, group.name, path)] = axis + leaf.shape
+        if group.action_mask and width is not None:
+            shapes[ColumnKey(Role.ACTION_MASK, group.name)] = (*axis, width)
+        for role in (Role.REWARD, Role.TERMINATED, Role.TRUNCATED):
+            shapes[ColumnKey(role, group.name)] = axis
+        if spec.multi_agent:
+            shapes[ColumnKey(Role.ALIVE, group.name)] = axis
+    if spec.global_state is not None:
+        for path, leaf in spaces.leaves(spec.global_state).items():
+            shapes[ColumnKey(Role.GLOBAL_STATE, "", path)] = leaf.shape
+    return shapes
+
+
+_OF_THE_ENVIRONMENT = frozenset(
+    {
+        Role.OBSERVATION,
+        Role.ACTION_MASK,
+        Role.REWARD,
+        Role.TERMINATED,
+        Role.TRUNCATED,
+        Role.ALIVE,
+        Role.GLOBAL_STATE,
+    }
+)
 
 
 def _check_shape(
-    shapes: Mapping[tuple[Role, str], tuple[int, ...]],
-    role: Role,
-    key: str,
+    shapes: Mapping[ColumnKey, tuple[int, ...]],
+    address: ColumnKey,
     shape: tuple[int, ...],
     what: str,
 ) -> None:
-    if role not in (Role.OBSERVATION, Role.ACTION_MASK):
+    if address.role not in _OF_THE_ENVIRONMENT:
         return
-    if (role, key) not in shapes:
+    if address not in shapes:
         raise PoolError(f"{what}: the environment has no such observation or mask")
-    if shapes[role, key] != shape:
-        raise PoolError(f"{what} has shape {shape}, the environment gives {shapes[role, key]}")
+    if shapes[address] != shape:
+        raise PoolError(f"{what} has shape {shape}, the environment gives {shapes[address]}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,12 +165,13 @@ class ActingArrays:
 
     Args:
         signature: What the graph takes and answers.
+        spec: The environment's.
         copies: B.
         greedy: For an evaluation.
 
     Attributes:
         live: Where environments write the current observations.
-        action: What the policy answered, `[B, ...]`.
+        actions: What the policy answered, `[B, ...]` by group; with several agents `[B, n, ...]`.
         inputs: What is bound to the graph's inputs, by name.
         outputs: What is bound to those of its outputs that are needed, by name.
         records: The arrays of the recorded outputs, by column.
@@ -145,18 +179,21 @@ class ActingArrays:
         states: The fed recurrent states `[B, ...]`.
     """
 
-    def __init__(self, signature: Signature, copies: int, *, greedy: bool) -> None:
+    def __init__(
+        self, signature: Signature, spec: EnvironmentSpec, copies: int, *, greedy: bool
+    ) -> None:
         self.copies = copies
         needed = outputs_for(signature, greedy=greedy)
         self.outputs = {one.name: np.zeros((copies, *one.shape), one.dtype) for one in needed}
-        self.action = self.outputs[needed[0].name]
+        acted = (Role.ACTION, Role.GREEDY_ACTION)
+        self.actions = {one.group: self.outputs[one.name] for one in needed if one.role in acted}
         self.records = {
             ColumnKey(one.role, one.group, one.key): self.outputs[one.name]
             for one in needed
             if one.role in (Role.ACTION, Role.RECORD)
         }
         self.starting = np.zeros(copies, np.bool_)
-        self.live = _live(signature, copies)
+        self.live = _live(signature, spec, copies)
         self.inputs: dict[str, NDArray[Any]] = {}
         self._casts: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self._states: dict[StateKey, _State] = {}
@@ -173,9 +210,10 @@ class ActingArrays:
         array = np.zeros((self.copies, *tensor.shape), tensor.dtype)
         match tensor.role:
             case Role.OBSERVATION:
-                array = self._same_or_cast(self.live.leaves[tensor.key], array)
-            case Role.ACTION_MASK if self.live.mask is not None:
-                array = self._same_or_cast(self.live.mask, array)
+                seen = self.live.groups[tensor.group].leaves[tensor.key]
+                array = self._same_or_cast(seen, array)
+            case Role.ACTION_MASK if (mask := self.live.groups[tensor.group].mask) is not None:
+                array = self._same_or_cast(mask, array)
             case Role.RESET:
                 array = self._same_or_cast(self.starting, array)
             case Role.STATE if tensor.initial_state is not None:
@@ -247,15 +285,23 @@ class ActingArrays:
         return act_row
 
 
-def _live(signature: Signature, copies: int) -> Observed:
+def _live(signature: Signature, spec: EnvironmentSpec, copies: int) -> Live:
     """Arrays in the dtype that is recorded, else in that which is fed."""
-    leaves: dict[str, NDArray[Any]] = {}
-    mask = None
-    wanted = [(one.key.role, one.key.key, one.shape, one.dtype) for one in signature.columns]
-    wanted += [(one.role, one.key, one.shape, one.dtype) for one in signature.inputs]
-    for role, key, shape, dtype in wanted:
-        if role == Role.OBSERVATION and key not in leaves:
-            leaves[key] = np.zeros((copies, *shape), dtype)
-        elif role == Role.ACTION_MASK and mask is None:
-            mask = np.ones((copies, *shape), np.bool_)
-    return Observed(leaves, mask)
+    leaves: dict[str, dict[str, NDArray[Any]]] = {group.name: {} for group in spec.groups}
+    masks: dict[str, NDArray[Any]] = {}
+    state: dict[str, NDArray[Any]] = {}
+    wanted = [(one.key, one.shape, one.dtype) for one in signature.columns]
+    wanted += [(ColumnKey(e.role, e.group, e.key), e.shape, e.dtype) for e in signature.inputs]
+    for address, shape, dtype in wanted:
+        match address.role:
+            case Role.OBSERVATION if address.key not in leaves[address.group]:
+                leaves[address.group][address.key] = np.zeros((copies, *shape), dtype)
+            case Role.ACTION_MASK if address.group not in masks:
+                masks[address.group] = np.ones((copies, *shape), np.bool_)
+            case Role.GLOBAL_STATE:
+                state[address.key] = np.zeros((copies, *shape), dtype)
+    return Live(
+        {group: Observed(found, masks.get(group)) for group, found in leaves.items()},
+        np.zeros((copies, len(spec.agents)), np.bool_),
+        state,
+    )

@@ -45,7 +45,10 @@ def marks(
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """Episodes that ended in a segment, ordered by position, then row; all arrays `[N]`."""
+    """Episodes that ended in a segment, ordered by position, then row; all arrays `[N]`.
+
+    With several agents `totals` are `[N, A]`, one for each of them.
+    """
 
     positions: NDArray[np.intp]
     rows: NDArray[np.intp]
@@ -54,10 +57,15 @@ class Finished:
 
 
 class Tally:
-    """Returns and lengths of the open episodes of K slots, in double precision."""
+    """Returns and lengths of the open episodes of K slots, in double precision.
 
-    def __init__(self, slots: int) -> None:
-        self._totals = np.zeros(slots, np.float64)
+    Args:
+        slots: K.
+        agents: A, whose returns are kept apart; None for a single agent.
+    """
+
+    def __init__(self, slots: int, agents: int | None = None) -> None:
+        self._totals = np.zeros(slots if agents is None else (slots, agents), np.float64)
         self._lengths = np.zeros(slots, np.int64)
 
     def add(
@@ -71,7 +79,7 @@ class Tally:
 
         Args:
             chosen: `[B]`, which slots the columns are.
-            rewards: `[T, B]`, zero in rows that are no steps.
+            rewards: `[T, B]`, or `[T, B, A]`, zero in rows that are no steps.
             valid: `[T, B]`.
             done: `[T, B]`.
 
@@ -92,8 +100,12 @@ class Tally:
             (self._totals, rewards),
             (self._lengths, valid.astype(np.int64)),
         ):
-            sums: NDArray[Any] = np.add.reduceat(np.ascontiguousarray(values.T).ravel(), boundaries)
+            by_slot = np.ascontiguousarray(values.swapaxes(0, 1))
+            sums: NDArray[Any] = np.add.reduceat(
+                by_slot.reshape(slots * rows, *values.shape[2:]), boundaries
+            )
             sums[first_block] += open_sums[chosen]
             finished.append(sums[closed])
-            open_sums[chosen] = np.where(done[-1], 0, sums[last_block])
+            sums[last_block[done[-1]]] = 0
+            open_sums[chosen] = sums[last_block]
         return Finished(positions, ends, finished[0], finished[1])

@@ -16,19 +16,19 @@ import numpy as np
 from common.signature import Role
 from protos.wiserl.v1 import learner_pb2, trajectory_pb2
 from sampler.acting import ActingArrays
-from sampler.environments import actions, metrics
-from sampler.environments.observations import writer
+from sampler.environments.building import players
 from sampler.noise import NoiseSource
 from sampler.seeding import evaluation_noise_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import gymnasium
     from numpy.typing import NDArray
 
     from common.signature import Signature
+    from common.specs import EnvironmentSpec
     from sampler.acting import Scalars
+    from sampler.environments.registry import Environment
     from sampler.policy import Policy
     from sampler.workload import Workload
 
@@ -43,7 +43,7 @@ class _Playing:
     """The episode that a copy is playing: its place among the seeds, and its sums so far."""
 
     place: int
-    total: float = 0.0
+    total: float | NDArray[np.float64] = 0.0
     length: int = 0
 
 
@@ -52,6 +52,7 @@ class Evaluation:
 
     Args:
         environments: B plain copies.
+        spec: What they are.
         signature: How the policy is fed.
         policy: The version to evaluate, restricted to what an evaluation needs of it.
         scalars: The exploration values; the first of each is fed.
@@ -67,7 +68,8 @@ class Evaluation:
 
     def __init__(
         self,
-        environments: Sequence[gymnasium.Env[Any, Any]],
+        environments: Sequence[Environment],
+        spec: EnvironmentSpec,
         signature: Signature,
         policy: Policy,
         *,
@@ -77,13 +79,13 @@ class Evaluation:
         workload: Workload,
         greedy: bool = True,
     ) -> None:
-        self._environments = list(environments)[: len(seeds)]
+        environments = list(environments)[: len(seeds)]
         self._seeds = list(seeds)
         self._run_seed = run_seed
         self._version = policy.version
         self._workload = workload
-        copies = len(self._environments)
-        self._arrays = ActingArrays(signature, copies, greedy=greedy)
+        copies = len(environments)
+        self._arrays = ActingArrays(signature, spec, copies, greedy=greedy)
         self._arrays.set_scalars(scalars, None)
         fed = [one for one in signature.inputs_of(Role.NOISE) if one.name in policy.inputs]
         self._noise = NoiseSource(fed)
@@ -96,9 +98,7 @@ class Evaluation:
         self._noise_keys = np.zeros(copies, np.uint64)
         run = policy.bind(self._arrays.inputs, self._arrays.outputs)
         self._act = self._arrays.act(run, self._draws)
-        space = self._environments[0]
-        self._write = writer(space.observation_space, self._arrays.live)
-        self._to_actions = actions.for_each(space.action_space)
+        self._players = players(environments, spec, self._arrays.live, self._arrays.actions)
         self.episodes: list[learner_pb2.EvaluatedEpisode] = [
             learner_pb2.EvaluatedEpisode(seed=seed) for seed in seeds
         ]
@@ -120,27 +120,26 @@ class Evaluation:
         self._noise_row += 1
         acted = time.perf_counter()
         self._arrays.starting[:] = False
-        for copy, action in enumerate(self._to_actions(self._arrays.action)):
-            playing = self._playing[copy]
+        for copy, playing in enumerate(self._playing):
             if playing is not None:
-                self._playing[copy] = self._step(copy, playing, action)
+                self._playing[copy] = self._step(copy, playing)
         self._workload.add_seconds(policy=acted - began, environment=time.perf_counter() - acted)
 
-    def _step(self, copy: int, playing: _Playing, action: Any) -> _Playing | None:  # noqa: ANN401
-        observation, reward, terminated, truncated, info = self._environments[copy].step(action)
+    def _step(self, copy: int, playing: _Playing) -> _Playing | None:
+        outcome = self._players.step(copy)
         self._workload.counters[0] += 1
         self.rows += 1
-        playing.total += float(reward)
+        playing.total = playing.total + outcome.reward
         playing.length += 1
-        if not (terminated or truncated or playing.length >= STEP_LIMIT):
-            self._write(copy, observation, info)
+        if not outcome.over and playing.length < STEP_LIMIT:
             return playing
         self.episodes[playing.place].episode.CopyFrom(
             trajectory_pb2.Episode(
-                episode_return=playing.total,
+                episode_return=float(np.mean(playing.total)),
+                agent_returns=np.ravel(playing.total) if np.ndim(playing.total) else (),
                 length=playing.length,
-                terminated=bool(terminated),
-                metrics=metrics.of_info(info),
+                terminated=outcome.terminated,
+                metrics=outcome.metrics,
             )
         )
         return self._begin(copy)
@@ -151,7 +150,7 @@ class Evaluation:
             return None
         place, self._next = self._next, self._next + 1
         seed = self._seeds[place]
-        self._write(copy, *self._environments[copy].reset(seed=seed))
+        self._players.reset(copy, seed)
         self._workload.beat()
         self._arrays.starting[copy] = True
         self._arrays.restore_states(copy)

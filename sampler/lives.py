@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from common.signature import Signature
+    from common.specs import EnvironmentSpec
     from sampler.seeding import SlotIdentity
 
 
@@ -23,6 +24,7 @@ class Lives:
 
     Args:
         signature: What the policy is fed.
+        spec: The environment's.
         identities: The slots, in the order of the environment copies.
 
     Attributes:
@@ -34,16 +36,18 @@ class Lives:
         noise_keys: `[K]`.
     """
 
-    def __init__(self, signature: Signature, identities: Sequence[SlotIdentity]) -> None:
+    def __init__(
+        self, signature: Signature, spec: EnvironmentSpec, identities: Sequence[SlotIdentity]
+    ) -> None:
         slots = len(identities)
         self.identities = tuple(identities)
-        self.home = ActingArrays(signature, slots, greedy=False)
+        self.home = ActingArrays(signature, spec, slots, greedy=False)
         self.home.starting[:] = True
         self.pending = np.zeros(slots, np.bool_)
-        self.tally = Tally(slots)
+        self.tally = Tally(slots, agents=len(spec.agents) or None)
         self.next_row = np.zeros(slots, np.uint64)
         self.noise_keys = np.array([one.noise_key() for one in identities], np.uint64)
-        self._signature = signature
+        self._signature, self._spec = signature, spec
         self._positions = {one.slot: position for position, one in enumerate(identities)}
         self._away: dict[int, ActingArrays] = {}
 
@@ -61,7 +65,7 @@ class Lives:
             return self.home
         arrays = self._away.get(len(chosen))
         if arrays is None:
-            arrays = ActingArrays(self._signature, len(chosen), greedy=False)
+            arrays = ActingArrays(self._signature, self._spec, len(chosen), greedy=False)
             self._away[len(chosen)] = arrays
         for here, home in _pairs(arrays, self.home):
             here[...] = home[chosen]
@@ -77,9 +81,6 @@ class Lives:
 def _pairs(some: ActingArrays, every: ActingArrays) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """The arrays that a slot's life goes on from, of some slots and of all."""
     yield some.starting, every.starting
-    for path, leaf in some.live.leaves.items():
-        yield leaf, every.live.leaves[path]
-    if some.live.mask is not None and every.live.mask is not None:
-        yield some.live.mask, every.live.mask
+    yield from zip(some.live.arrays(), every.live.arrays(), strict=True)
     for key, state in some.states.items():
         yield state, every.states[key]

@@ -243,7 +243,9 @@ class ProcessPool:
         self._broadcast("greedy", Letter({"kind": "greedy", "version": version}, [restricted]))
 
     def _layout(self, rows: int, slots: int) -> SegmentLayout:
-        return SegmentLayout(self._orders.signature, rows, slots, with_finals=self._with_finals)
+        return SegmentLayout(
+            self._orders.signature, self.spec, rows, slots, with_finals=self._with_finals
+        )
 
     def _first_spec(self) -> EnvironmentSpec:
         """Waits until a worker has built its environments."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from common.signature import Signature
     from sampler.acting import ActingArrays, Scalars
-    from sampler.environments.stepping import Environments
+    from sampler.environments.stepping import Environments, Live
     from sampler.episodes import Finished
     from sampler.policy import Policy
     from sampler.seeding import SlotIdentity
@@ -36,9 +36,8 @@ if TYPE_CHECKING:
 
     Copies: TypeAlias = list[tuple[NDArray[Any], NDArray[Any]]]
 
-_REWARD, _VALID = ColumnKey(Role.REWARD), ColumnKey(Role.VALID)
-_TERMINATED, _TRUNCATED = ColumnKey(Role.TERMINATED), ColumnKey(Role.TRUNCATED)
-_IS_FIRST, _EPISODE_END = ColumnKey(Role.IS_FIRST), ColumnKey(Role.EPISODE_END)
+_VALID, _IS_FIRST = ColumnKey(Role.VALID), ColumnKey(Role.IS_FIRST)
+_EPISODE_END = ColumnKey(Role.EPISODE_END)
 
 
 class Rolling:
@@ -65,14 +64,20 @@ class Rolling:
         self._environments = environments
         self._signature = signature
         self._workload = workload
-        self._lives = Lives(signature, identities)
+        spec = environments.spec
+        self._lives = Lives(signature, spec, identities)
+        self._places = spec.places()
+        self._agents = (len(spec.agents),) if spec.multi_agent else ()
         self._bound: _Bound | None = None
         seeds = [one.environment_seed() for one in identities]
         environments.reset(seeds, self._lives.home.live, workload.counters)
 
     def layout(self, rows: int, slots: int) -> SegmentLayout:
         """What a segment's buffer must hold."""
-        return SegmentLayout(self._signature, rows, slots, with_finals=not self._environments.late)
+        environments = self._environments
+        return SegmentLayout(
+            self._signature, environments.spec, rows, slots, with_finals=not environments.late
+        )
 
     def roll(
         self, slots: Sequence[int], rows: int, policy: Policy, scalars: Scalars, segment: Segment
@@ -141,16 +146,15 @@ class Rolling:
     def _tape(
         self, rows: int, arrays: ActingArrays, pending: NDArray[np.bool_], segment: Segment
     ) -> Tape:
-        shape = (rows, arrays.copies)
-        ends = [segment.columns.get(key) for key in (_TERMINATED, _TRUNCATED)]
-        terminated, truncated = (np.empty(shape, np.bool_) if end is None else end for end in ends)
-        terminated[...] = truncated[...] = False
+        shape = (rows, arrays.copies, *self._agents)
+        terminated, truncated = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
         return Tape(
             live=arrays.live,
-            action=arrays.action,
+            actions=arrays.actions,
             rewards=np.zeros(shape, np.float64),
             terminated=terminated,
             truncated=truncated,
+            ended=np.zeros(shape[:2], np.bool_),
             starting=arrays.starting,
             pending=pending,
             resets_fed=bool(self._signature.inputs_of(Role.RESET)),
@@ -204,13 +208,23 @@ class Rolling:
         answered: Copies = []
         for spec in self._signature.columns:
             column = segment.columns[spec.key]
-            if spec.key.role == Role.OBSERVATION:
-                observed.append((column, arrays.live.leaves[spec.key.key]))
-            elif spec.key.role == Role.ACTION_MASK and arrays.live.mask is not None:
-                observed.append((column, arrays.live.mask))
+            if spec.extent == Extent.ROWS_PLUS_ONE:
+                observed.append((column, self._seen(arrays.live, spec.key)))
             elif spec.extent == Extent.ROWS and spec.key in arrays.records:
                 answered.append((column, arrays.records[spec.key]))
         return observed, answered
+
+    def _seen(self, live: Live, key: ColumnKey) -> NDArray[Any]:
+        """Where environments write what a column records."""
+        match key.role:
+            case Role.ALIVE:
+                return live.alive[:, self._places[key.group]]
+            case Role.GLOBAL_STATE:
+                return live.state[key.key]
+            case Role.ACTION_MASK if (mask := live.groups[key.group].mask) is not None:
+                return mask
+            case _:
+                return live.groups[key.group].leaves[key.key]
 
     def _complete(
         self,
@@ -221,7 +235,7 @@ class Rolling:
         segment: Segment,
     ) -> Finished:
         """Fills the columns that follow from rewards and ends, and the episodes."""
-        done = tape.terminated | tape.truncated
+        done = tape.ended if self._agents else tape.terminated | tape.truncated
         valid, is_first = marks(done, starting, pending, late=self._environments.late)
         if self._environments.late:
             # A vectorisation may report whatever it likes for the row in which it resets.
@@ -230,20 +244,43 @@ class Rolling:
             tape.starting[...] = ~valid[-1]
         else:
             tape.starting[...] = done[-1]
-        for key, array in (
-            (_REWARD, tape.rewards),
-            (_VALID, valid),
-            (_IS_FIRST, is_first),
-            (_EPISODE_END, done),
-        ):
+        for key, array in ((_VALID, valid), (_IS_FIRST, is_first), (_EPISODE_END, done)):
             if key in segment.columns:
                 segment.columns[key][...] = array
+        for role, array in (
+            (Role.REWARD, tape.rewards),
+            (Role.TERMINATED, tape.terminated),
+            (Role.TRUNCATED, tape.truncated),
+        ):
+            for group, places in self._places.items():
+                if ColumnKey(role, group) in segment.columns:
+                    of_group = array[:, :, places] if self._agents else array
+                    segment.columns[ColumnKey(role, group)][...] = of_group
+        if self._agents:
+            self._clear_absent(segment)
         finished = self._lives.tally.add(chosen, tape.rewards, valid, done)
-        episodes = segment.episodes[: len(finished.rows)]
-        episodes["position"], episodes["row"] = finished.positions, finished.rows
-        episodes["total"], episodes["length"] = finished.totals, finished.lengths
-        episodes["terminated"] = tape.terminated[finished.rows, finished.positions]
+        self._note_episodes(finished, tape, segment)
         return finished
+
+    def _clear_absent(self, segment: Segment) -> None:
+        """Makes what the policy answered for agents that did not act zeros."""
+        for key, column in segment.columns.items():
+            alive = segment.columns.get(ColumnKey(Role.ALIVE, key.group))
+            if alive is not None and key.role in (Role.ACTION, Role.RECORD):
+                column[~alive[:-1]] = 0
+
+    def _note_episodes(self, finished: Finished, tape: Tape, segment: Segment) -> None:
+        episodes = segment.episodes[: len(finished.rows)]
+        ends = finished.rows, finished.positions
+        episodes["position"], episodes["row"] = finished.positions, finished.rows
+        episodes["length"] = finished.lengths
+        if self._agents:
+            episodes["agents"], episodes["total"] = finished.totals, finished.totals.mean(1)
+            terminated, truncated = tape.terminated[ends].any(1), tape.truncated[ends].any(1)
+            episodes["terminated"] = terminated & ~truncated
+        else:
+            episodes["total"] = finished.totals
+            episodes["terminated"] = tape.terminated[ends]
 
 
 class _Bound:

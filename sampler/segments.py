@@ -26,13 +26,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from common.signature import Signature
+    from common.specs import EnvironmentSpec
 
 _ALIGNMENT = 64
 _FINAL_ROLES = (Role.OBSERVATION, Role.ACTION_MASK, Role.GLOBAL_STATE)
 
-_EPISODE = np.dtype(
-    [("position", "<u4"), ("row", "<u4"), ("length", "<u8"), ("total", "<f8"), ("terminated", "?")]
-)
+_EPISODE = [
+    ("position", "<u4"),
+    ("row", "<u4"),
+    ("length", "<u8"),
+    ("total", "<f8"),
+    ("terminated", "?"),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +49,8 @@ class Segment:
         finals: Last observations of replaced episodes, `[T * B, ...]`, of which some are used.
         final_rows: `[T * B]`, their rows.
         final_positions: `[T * B]`, their places in the slot dimension.
-        episodes: `[T * B]` finished episodes, of which some are used.
+        episodes: `[T * B]` finished episodes, of which some are used; with several agents their
+            returns are in the field `agents`, and `total` is the mean.
     """
 
     columns: dict[ColumnKey, NDArray[Any]]
@@ -84,12 +90,21 @@ class SegmentLayout:
 
     Args:
         signature: Says the columns.
+        spec: The environment's.
         rows: T.
         slots: B.
         with_finals: Whether episodes are replaced at once and leave their last observations.
     """
 
-    def __init__(self, signature: Signature, rows: int, slots: int, *, with_finals: bool) -> None:
+    def __init__(
+        self,
+        signature: Signature,
+        spec: EnvironmentSpec,
+        rows: int,
+        slots: int,
+        *,
+        with_finals: bool,
+    ) -> None:
         self._sections: list[tuple[str, ColumnKey | None, np.dtype[Any], tuple[int, ...], int]] = []
         self.size_bytes = 0
         for column in signature.columns:
@@ -102,7 +117,8 @@ class SegmentLayout:
         for column in signature.columns:
             if column.extent == Extent.ROWS_PLUS_ONE and column.key.role in _FINAL_ROLES:
                 self._add("final", column.key, column.dtype, (finals, *column.shape))
-        self._add("episodes", None, _EPISODE, (capacity,))
+        agents = [("agents", "<f8", (len(spec.agents),))] if spec.multi_agent else []
+        self._add("episodes", None, np.dtype([*_EPISODE, *agents]), (capacity,))
 
     def _add(
         self, kind: str, key: ColumnKey | None, dtype: np.dtype[Any], shape: tuple[int, ...]
@@ -216,6 +232,9 @@ def _add_episodes(
         terminated=episodes["terminated"],
     )
     batch.MergeFromString(encoded)
+    if "agents" in (episodes.dtype.names or ()):
+        for episode, returns in zip(batch.episodes, episodes["agents"].tolist(), strict=True):
+            episode.agent_returns.extend(returns)
     metrics: Mapping[str, float]
     for place, metrics in contents.metrics.items():
         batch.episodes[int(place)].metrics.update(metrics)

@@ -5,11 +5,11 @@ The worker process and the in-process pool both drive this, so both give the sam
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from typing import TYPE_CHECKING
 
 from common import signature as signatures
-from sampler.environments.building import build
-from sampler.environments.plain import specification
+from sampler.environments.building import build, specification
 from sampler.environments.registry import resolve
 from sampler.evaluation import Evaluation
 from sampler.pool import PoolError
@@ -19,12 +19,11 @@ from sampler.seeding import SlotIdentity
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import gymnasium
-
     from common.signature import Signature
     from common.specs import EnvironmentSpec
     from protos.wiserl.v1 import learner_pb2
     from sampler.acting import Scalars
+    from sampler.environments.registry import Environment
     from sampler.policy import Policy
     from sampler.pool import PoolConfig
     from sampler.segments import Contents, Segment, SegmentLayout
@@ -52,7 +51,7 @@ class WorkerCore:
         recipe = resolve(config.environment, config.allowed_modules)
         self._environments = build(recipe, len(self._slots), config.vectorization)
         self._evaluation_recipe = resolve(config.evaluation_environment, config.allowed_modules)
-        self._evaluation_environments: list[gymnasium.Env[Any, Any]] = []
+        self._evaluation_environments: list[Environment] = []
         self._signature: Signature | None = None
         self._rolling: Rolling | None = None
         self._seed = 0
@@ -106,6 +105,7 @@ class WorkerCore:
             self._evaluation_environments.append(self._evaluation_environment())
         return Evaluation(
             self._evaluation_environments,
+            self.spec,
             self._signature,
             policy,
             scalars=scalars,
@@ -120,17 +120,20 @@ class WorkerCore:
         for environment in self._evaluation_environments:
             environment.close()
 
-    def _evaluation_environment(self) -> gymnasium.Env[Any, Any]:
+    def _evaluation_environment(self) -> Environment:
         environment = self._evaluation_recipe.plain()
         if not self._evaluation_environments:
-            found = specification(environment)
-            ours, theirs = self.spec.agent, found.agent
-            for what in ("observation", "action", "action_mask"):
-                if getattr(ours, what) != getattr(theirs, what):
-                    raise PoolError(
-                        f"{self._evaluation_recipe.name}: its {what} is {getattr(theirs, what)}, "
-                        f"that of the training environment is {getattr(ours, what)}"
-                    )
+            # Its step limit and global state may be others: the policy does not see them.
+            found = dataclasses.replace(
+                specification(environment),
+                max_episode_steps=self.spec.max_episode_steps,
+                global_state=self.spec.global_state,
+            )
+            if different := self.spec.differences(found):
+                raise PoolError(
+                    f"{self._evaluation_recipe.name}, to evaluate in, is not as the training "
+                    f"environment: {'; '.join(different)}"
+                )
         self._workload.beat()
         return environment
 

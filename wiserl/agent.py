@@ -1,4 +1,7 @@
-"""A trained policy that acts, with ONNX Runtime and without torch or an environment."""
+"""A trained policy that acts, with ONNX Runtime and without torch or an environment.
+
+Of several agents it acts for all at once: observations, masks and actions go by the agent's name.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from learner.policy_file import SavedPolicy
+    from sampler.environments.stepping import Observed
 
 
 class Agent:
@@ -41,7 +45,7 @@ class Agent:
         names = [output.name for output in outputs_for(signature, greedy=True)]
         model = graphs.restricted(graphs.parse(saved.model), names)
         policy = Policy(saved.version, model)
-        self._arrays = ActingArrays(signature, 1, greedy=True)
+        self._arrays = ActingArrays(signature, saved.spec, 1, greedy=True)
         scalars = {key: np.array(values, np.float32) for key, values in saved.scalars.items()}
         self._arrays.set_scalars(scalars, None)
         fed = [one for one in signature.inputs_of(Role.NOISE) if one.name in policy.inputs]
@@ -62,34 +66,63 @@ class Agent:
     def act(
         self,
         observation: Any,  # noqa: ANN401 - whatever an environment observes
-        action_mask: NDArray[np.bool_] | None = None,
-    ) -> int | NDArray[Any]:
+        action_mask: Any = None,  # noqa: ANN401 - an array, or one for each agent
+    ) -> Any:  # noqa: ANN401 - an action, or one for each agent
         """The greedy action for an observation.
 
         Args:
-            observation: As the environment returns it; a mapping for a Dict space.
-            action_mask: bool, true where an action is available; all are by default.
+            observation: As the environment returns it; a mapping for a Dict space. With several
+                agents a mapping of those that act, by name.
+            action_mask: bool, true where an action is available; all are by default. With several
+                agents a mapping of those that have one.
 
         Returns:
-            An int for a Discrete space, else an array of the action space's shape and dtype.
+            An int for a Discrete space, else an array of the action space's shape and dtype. With
+            several agents a dict of these for those that were observed.
 
         Raises:
-            InvalidFieldError: The observation is of another shape than the policy was trained for.
+            InvalidFieldError: The observation is of another shape than the policy was trained for,
+                or of an agent that it does not know.
         """
-        for path, array in self._arrays.live.leaves.items():
-            array[0] = _leaf(observation, path, array.shape[1:])
-        if self._arrays.live.mask is not None:
-            self._arrays.live.mask[0] = True if action_mask is None else action_mask
+        spec = self.saved.spec
+        if not spec.multi_agent:
+            self._see(self._arrays.live.agent, observation, action_mask)
+        else:
+            self._see_agents(observation, action_mask or {})
         if self._draws:
             self._draw()
         self._act(0)
         self._arrays.starting[:] = False
-        action = self._arrays.action[0].copy()
-        return int(action) if isinstance(self._space, spaces.Discrete) else action
+        if not spec.multi_agent:
+            return _action(spec.agent.action, self._arrays.actions[""][0])
+        return {
+            agent: _action(group.action, self._arrays.actions[group.name][0, place])
+            for group in spec.groups
+            for place, agent in enumerate(group.agents)
+            if agent in observation
+        }
 
-    @property
-    def _space(self) -> spaces.Space:
-        return self.saved.spec.agent.action
+    def _see_agents(self, observations: Mapping[str, Any], masks: Mapping[str, Any]) -> None:
+        """Fills in what the agents that act observe; the others observe zeros."""
+        unknown = observations.keys() - set(self.saved.spec.agents)
+        if unknown:
+            raise InvalidFieldError(
+                "observation",
+                f"is of {sorted(unknown)}; the agents are {', '.join(self.saved.spec.agents)}",
+            )
+        for array in self._arrays.live.arrays():
+            array[...] = array.dtype == np.bool_
+        for group in self.saved.spec.groups:
+            for place, agent in enumerate(group.agents):
+                if agent in observations:
+                    seen = self._arrays.live.groups[group.name].of_agent(place)
+                    self._see(seen, observations[agent], masks.get(agent))
+
+    def _see(self, seen: Observed, observation: Any, action_mask: Any) -> None:  # noqa: ANN401
+        for path, array in seen.leaves.items():
+            array[0] = _leaf(observation, path, array.shape[1:])
+        if seen.mask is not None:
+            seen.mask[0] = True if action_mask is None else action_mask
 
     def _draw(self) -> None:
         drawn: Mapping[str, NDArray[Any]] = self._noise.draw(
@@ -98,6 +131,10 @@ class Agent:
         for name, rows in zip(self._noise_names, self._draws, strict=True):
             rows[...] = drawn[name]
         self._step += 1
+
+
+def _action(space: spaces.Space, answered: NDArray[Any]) -> int | NDArray[Any]:
+    return int(answered) if isinstance(space, spaces.Discrete) else answered.copy()
 
 
 def load(run: Path | str) -> Agent:

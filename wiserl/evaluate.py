@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,19 +16,18 @@ from protos.wiserl.v1 import environment_pb2
 from sampler import evaluation, graphs
 from sampler.acting import outputs_for
 from sampler.environments import registry
-from sampler.environments.plain import specification
+from sampler.environments.building import specification
 from sampler.policy import Policy
 from sampler.workload import SIZE_BYTES, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import gymnasium
-
     from common.specs import ArgumentValue
     from learner.policy_file import SavedPolicy
     from learner.run_folder import RunFolder
     from protos.wiserl.v1 import learner_pb2
+    from sampler.environments.registry import Environment
     from wiserl.video import Filming
 
 _COPIES = 8
@@ -74,7 +73,8 @@ def evaluate(
     if others := seeds[filmed:]:
         copies = [recipe.plain() for _ in range(min(_COPIES, len(others)))]
         played += player.play(copies, others)
-    return Evaluation.of(saved.version, saved.environment_steps, played, final=True)
+    agents = saved.spec.agents
+    return Evaluation.of(saved.version, saved.environment_steps, played, final=True, agents=agents)
 
 
 def _environment(
@@ -98,7 +98,7 @@ class _Player:
 
     def play(
         self,
-        environments: Sequence[gymnasium.Env[Any, Any]],
+        environments: Sequence[Environment],
         seeds: Sequence[int],
         filming: Filming | None = None,
     ) -> Sequence[learner_pb2.EvaluatedEpisode]:
@@ -109,6 +109,7 @@ class _Player:
                 environments = [filming.film(one, self._name) for one in environments]
             playing = evaluation.Evaluation(
                 environments,
+                self._saved.spec,
                 self._saved.signature,
                 self._policy,
                 scalars={
@@ -126,11 +127,13 @@ class _Player:
                 environment.close()
         return playing.episodes
 
-    def _check(self, environment: gymnasium.Env[Any, Any]) -> None:
-        """That the policy can act there. A policy knows nothing of step limits."""
+    def _check(self, environment: Environment) -> None:
+        """That the policy can act there. It knows nothing of step limits and the global state."""
         trained = self._saved.spec
         found = dataclasses.replace(
-            specification(environment), max_episode_steps=trained.max_episode_steps
+            specification(environment),
+            max_episode_steps=trained.max_episode_steps,
+            global_state=trained.global_state,
         )
         if different := trained.differences(found):
             said = " ".join("; ".join(different).split())  # arrays are printed over several lines

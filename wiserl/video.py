@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import gymnasium
 import numpy as np
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sampler.environments.registry import Recipe
+    from sampler.environments.multi_agent import ParallelEnvironment
+    from sampler.environments.registry import Environment, Recipe
 
 MODE = "rgb_array"
 """The render mode of Gymnasium that answers frames, `[height, width, 3]` uint8."""
@@ -179,7 +180,7 @@ class Filming:
     kind: type[Mp4 | Gif] = dataclasses.field(default_factory=best)
     files: list[Path] = dataclasses.field(default_factory=list)
 
-    def environment(self, recipe: Recipe) -> gymnasium.Env[Any, Any]:
+    def environment(self, recipe: Recipe) -> Environment:
         """A copy that can be filmed; `film` is to wrap it.
 
         Raises:
@@ -194,15 +195,13 @@ class Filming:
                 raise
             raise _undrawable(recipe.name, "takes no argument render_mode") from None
         known = environment.metadata.get("render_modes") or ()
-        if MODE not in known or environment.render_mode != MODE:
+        if MODE not in known or getattr(environment, "render_mode", None) != MODE:
             environment.close()
             said = ", ".join(map(str, known)) or "none"
             raise _undrawable(recipe.name, f"has no render mode {MODE} (it has: {said})")
         return environment
 
-    def film(
-        self, environment: gymnasium.Env[Any, Any], name: Callable[[int], str]
-    ) -> gymnasium.Env[Any, Any]:
+    def film(self, environment: Environment, name: Callable[[int], str]) -> Environment:
         """The copy with a camera: every seeded episode becomes a film named `name(seed)`.
 
         Raises:
@@ -214,7 +213,9 @@ class Filming:
             raise WiseRLError(f"{self.folder} cannot be made: {error.strerror}") from None
         if not os.access(self.folder, os.W_OK):
             raise WiseRLError(f"{self.folder} cannot be written to; name another --video-folder")
-        return _Filmed(environment, self, name)
+        if isinstance(environment, gymnasium.Env):
+            return _Filmed(environment, _Camera(environment, self, name))
+        return cast("Environment", _FilmedAgents(environment, _Camera(environment, self, name)))
 
     def reel(self, name: str, frames_per_second: float) -> tuple[Path, Reel]:
         """Begins a film: where it will be, and what takes its frames."""
@@ -222,52 +223,47 @@ class Filming:
         return path, self.kind(path, frames_per_second)
 
 
-class _Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Takes a frame at the reset and after every step; an episode's end is its film's."""
+class _Camera:
+    """Makes a film of every seeded episode of an environment."""
 
     def __init__(
-        self, environment: gymnasium.Env[Any, Any], filming: Filming, name: Callable[[int], str]
+        self, environment: Environment, filming: Filming, name: Callable[[int], str]
     ) -> None:
-        super().__init__(environment)
+        self._environment = environment
         self._filming = filming
         self._name = name
         self._reel: Reel | None = None
         self._path: Path | None = None
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
-        """Resets, and begins a film."""
-        if self._reel is not None:
-            self._end()  # an episode that was cut for its length
-        answer = self.env.reset(seed=seed, options=options)
-        rate = self.env.metadata.get("render_fps") or _USUAL_FRAMES_PER_SECOND
-        self._path, self._reel = self._filming.reel(self._name(seed or 0), float(rate))
+    def begin(self, seed: int) -> None:
+        """Begins a film with the frame after the reset."""
+        self.end()  # an episode that was cut for its length
+        rate = self._environment.metadata.get("render_fps") or _USUAL_FRAMES_PER_SECOND
+        self._path, self._reel = self._filming.reel(self._name(seed), float(rate))
         self._reel.add(self._frame())
-        return answer
 
-    def step(self, action: Any) -> Any:  # noqa: ANN401
-        """Steps, and takes a frame."""
-        answer = self.env.step(action)
+    def add(self, *, over: bool) -> None:
+        """Takes the frame after a step; an episode's end is its film's."""
         if self._reel is not None:
             self._reel.add(self._frame())
-            if answer[2] or answer[3]:
-                self._end()
-        return answer
+            if over:
+                self.end()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Finishes the film, if one is running."""
         if self._reel is not None and self._path is not None:
             self._reel.finish()
             self._filming.files.append(self._path)
             self._reel = None
 
-    def close(self) -> None:
-        """Closes; a film that is not over is thrown away."""
+    def discard(self) -> None:
+        """Throws away a film that is not over."""
         if self._reel is not None:
             self._reel.discard()
-        self.env.close()
 
     def _frame(self) -> NDArray[np.uint8]:
         try:
-            frame: Any = self.env.render()
+            frame: Any = self._environment.render()
         except gymnasium.error.DependencyNotInstalled as error:
             raise WiseRLError(f"drawing the environment needs a package: {error}") from None
         except Exception as error:  # whatever a renderer without a display raises
@@ -282,6 +278,59 @@ class _Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
                 f"{MODE} it has to be an array [height, width, 3] uint8"
             )
         return _enlarged(frame.astype(np.uint8, copy=False))
+
+
+class _Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An environment of one agent before a camera."""
+
+    def __init__(self, environment: gymnasium.Env[Any, Any], camera: _Camera) -> None:
+        super().__init__(environment)
+        self._camera = camera
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
+        """Resets, and begins a film."""
+        answer = self.env.reset(seed=seed, options=options)
+        self._camera.begin(seed or 0)
+        return answer
+
+    def step(self, action: Any) -> Any:  # noqa: ANN401
+        """Steps, and takes a frame."""
+        answer = self.env.step(action)
+        self._camera.add(over=bool(answer[2] or answer[3]))
+        return answer
+
+    def close(self) -> None:
+        """Closes; a film that is not over is thrown away."""
+        self._camera.discard()
+        self.env.close()
+
+
+class _FilmedAgents:
+    """An environment of several agents before a camera; what is not said here it says itself."""
+
+    def __init__(self, environment: ParallelEnvironment, camera: _Camera) -> None:
+        self._environment = environment
+        self._camera = camera
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the environment has
+        return getattr(self._environment, name)
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
+        """Resets, and begins a film."""
+        answer = self._environment.reset(seed=seed, options=options)
+        self._camera.begin(seed or 0)
+        return answer
+
+    def step(self, actions: Any) -> Any:  # noqa: ANN401
+        """Steps, and takes a frame."""
+        answer = self._environment.step(actions)
+        self._camera.add(over=not self._environment.agents)
+        return answer
+
+    def close(self) -> None:
+        """Closes; a film that is not over is thrown away."""
+        self._camera.discard()
+        self._environment.close()
 
 
 def _prepare_drawing() -> None:

@@ -34,6 +34,8 @@ class BehaviourPolicy(nn.Module):
         leaves: The space of an input where it has one, by graph name: tells which integers may
             come.
         pushed_states: Keys of the states whose value before a segment travels with it.
+        global_state: Whether the environment's global state is recorded, where it has one. It is
+            not free: many environments make it by observing for every agent once more.
         structure: What the graph depends on beyond modules and tensors (settings, spaces), as text;
             a graph in the cache belongs to one such text.
     """
@@ -45,6 +47,7 @@ class BehaviourPolicy(nn.Module):
         outputs: Sequence[GraphOutput],
         leaves: Mapping[str, spaces.Leaf] | None = None,
         pushed_states: Sequence[str] = (),
+        global_state: bool = True,
         structure: str = "",
     ) -> None:
         super().__init__()
@@ -52,6 +55,7 @@ class BehaviourPolicy(nn.Module):
         self.outputs = tuple(outputs)
         self.leaves = dict(leaves or {})
         self.pushed_states = tuple(pushed_states)
+        self.global_state = global_state
         self.structure = structure
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -55,7 +55,7 @@ def _fed(behaviour: BehaviourPolicy, spec: EnvironmentSpec) -> Iterator[ColumnSp
         for group in spec.groups:
             key = ColumnKey(Role.ALIVE, group.name)
             yield ColumnSpec(key, _BOOL, spec.axis(group), Extent.ROWS_PLUS_ONE)
-    if spec.global_state is not None:
+    if spec.global_state is not None and behaviour.global_state:
         for name, leaf in spaces.leaves(spec.global_state).items():
             key = ColumnKey(Role.GLOBAL_STATE, "", name)
             dtype = _FLOAT if np.issubdtype(leaf.dtype, np.floating) else leaf.dtype

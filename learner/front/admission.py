@@ -29,11 +29,20 @@ EPISODE_END = ColumnKey(Role.EPISODE_END)
 
 
 class Admission:
-    """Checks batches against the run's signature and against the grant they were rolled under."""
+    """Checks batches against the run's signature and against the grant they were rolled under.
+
+    Attributes:
+        agents: How many agents' returns an episode has; 0 for a single agent.
+    """
 
     def __init__(self, signature: Signature) -> None:
         self._decoder = columns.ColumnDecoder(signature.columns)
         self._final_decoder = columns.ColumnDecoder(columns.final_columns(signature.columns))
+        self.agents = sum(
+            column.shape[0]
+            for column in signature.columns
+            if column.key.role == Role.REWARD and column.shape
+        )
 
     def segment(self, batch: trajectory_pb2.TrajectoryBatch) -> Segment:
         """The arrays of a batch whose rows and slots were checked, over the message's own bytes.
@@ -45,7 +54,7 @@ class Admission:
         found = self._decoder.rows_and_slots(batch.columns, batch.rows, len(batch.slots))
         ends = found.get(EPISODE_END)
         rows, slots, values = self._final_observations(batch, ends)
-        return Segment(found, rows, slots, values, _episodes(batch, ends))
+        return Segment(found, rows, slots, values, _episodes(batch, ends, self.agents))
 
     def _final_observations(
         self, batch: trajectory_pb2.TrajectoryBatch, ends: NDArray[np.bool_] | None
@@ -84,7 +93,7 @@ def _check_steps(
 
 
 def _episodes(
-    batch: trajectory_pb2.TrajectoryBatch, ends: NDArray[Any] | None
+    batch: trajectory_pb2.TrajectoryBatch, ends: NDArray[Any] | None, agents: int
 ) -> list[tuple[int, trajectory_pb2.Episode]]:
     """The batch's episodes with their slots' positions.
 
@@ -97,7 +106,7 @@ def _episodes(
     for i, episode in enumerate(batch.episodes):
         try:
             position, row = _end_of(episode, batch, place)
-            check_episode(episode)
+            check_episode(episode, agents)
             _check_end(row, position, ends, is_known=(position, row) in found)
         except InvalidFieldError as error:
             raise error.under(f"episodes[{i}]") from None
@@ -134,14 +143,20 @@ def _end_of(
     return place[episode.slot], row
 
 
-def check_episode(episode: trajectory_pb2.Episode) -> None:
-    """That the returns of an episode are numbers.
+def check_episode(episode: trajectory_pb2.Episode, agents: int) -> None:
+    """That the returns of an episode are numbers, one for each of several agents.
 
     Raises:
-        InvalidFieldError: One is NaN or infinite.
+        InvalidFieldError: One is NaN or infinite, or there are more or fewer than agents.
     """
     if not math.isfinite(episode.episode_return):
         raise InvalidFieldError("episode_return", f"{episode.episode_return} is not finite")
+    if len(episode.agent_returns) != agents:
+        raise InvalidFieldError(
+            "agent_returns",
+            f"{len(episode.agent_returns)} returns for {agents} agents; give one for each of "
+            "several agents in the order of the spec, and none for a single agent",
+        )
     if not all(map(math.isfinite, episode.agent_returns)):
         raise InvalidFieldError("agent_returns", "one is not finite")
 

@@ -192,7 +192,7 @@ class Answers:
         session = self._sessions.get(request.sampler_id)
         for i, episode in enumerate(request.episodes):
             try:
-                admission.check_episode(episode.episode)
+                admission.check_episode(episode.episode, self._intake.agents)
             except InvalidFieldError as error:
                 raise Refusal.invalid(error, f"episodes[{i}].episode") from None
         evaluation = self._dealer.evaluations.running(request.evaluation_id)

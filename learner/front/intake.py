@@ -63,6 +63,11 @@ class Intake:
         self._stopped = False
 
     @property
+    def agents(self) -> int:
+        """How many agents' returns an episode has; 0 for a single agent."""
+        return self._opened[0].agents
+
+    @property
     def environment_steps(self) -> int:
         """Valid steps that count towards the budget; never falls or exceeds it."""
         return self._header.totals.environment_steps

@@ -249,5 +249,5 @@ class _Asynchronous(ReplayTraining):
             found = coordinator.replay_metrics()
         timing = {"time/wait_seconds": self._waited, **self.timing()}
         self._waited = 0.0
-        episodes = [finished(episode, steps) for steps, episode in ended]
+        episodes = [finished(episode, steps, self.run.agents) for steps, episode in ended]
         self.run.record(episodes, self.metrics() | found, timing)

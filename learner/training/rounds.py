@@ -53,7 +53,7 @@ def train_in_rounds(
         updating = time.perf_counter()
         reported = learn(batch, run.progress)
         publishing = time.perf_counter()
-        episodes = finished_episodes(batch, run.steps)
+        episodes = finished_episodes(batch, run.steps, run.agents)
         run.take(batch.steps, rows=batch.columns[VALID].size)
         offer(run.publish())
         offered = time.perf_counter()

@@ -81,6 +81,11 @@ class Run:
         return self._publication.version if self._publication else 0
 
     @property
+    def agents(self) -> tuple[str, ...]:
+        """The names of the environment's agents; none for a single one."""
+        return self._built[0].spec.agents
+
+    @property
     def is_over(self) -> bool:
         """Whether the step budget is met."""
         return self.steps >= self.config.total_steps

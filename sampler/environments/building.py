@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sampler.environments.plain import PlainEnvironments
+import gymnasium
+
+from sampler.environments import multi_agent, plain
+from sampler.environments.multi_agent import MultiAgentEnvironments, MultiAgentPlayers
+from sampler.environments.plain import PlainEnvironments, PlainPlayers
 from sampler.environments.registry import EnvironmentRefusedError
 from sampler.environments.vectorised import VectorisedEnvironments
 
 if TYPE_CHECKING:
-    from sampler.environments.registry import Recipe
-    from sampler.environments.stepping import Environments
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from common.specs import EnvironmentSpec
+    from sampler.environments.registry import Environment, Recipe
+    from sampler.environments.stepping import Environments, Live, Players
     from sampler.pool import Vectorization
 
 
@@ -39,5 +48,44 @@ def build(recipe: Recipe, copies: int, vectorization: Vectorization) -> Environm
         try:
             return VectorisedEnvironments(recipe, copies)
         except (EnvironmentRefusedError, ImportError, TypeError):
-            return PlainEnvironments(recipe, copies)
-    return PlainEnvironments(recipe, copies)
+            pass
+    environments = [recipe.plain() for _ in range(copies)]
+    singles = _singles(environments)
+    return MultiAgentEnvironments(environments) if singles is None else PlainEnvironments(singles)  # type: ignore[arg-type]
+
+
+def specification(environment: Environment) -> EnvironmentSpec:
+    """The spec of a copy, of one agent or several; resets it once.
+
+    Raises:
+        UnsupportedSpaceError: It has a space that the contract lacks.
+    """
+    if isinstance(environment, gymnasium.Env):
+        return plain.specification(environment)
+    return multi_agent.specification(environment)
+
+
+def players(
+    environments: Sequence[Environment],
+    spec: EnvironmentSpec,
+    live: Live,
+    actions: Mapping[str, NDArray[Any]],
+) -> Players:
+    """Copies for an evaluation.
+
+    Args:
+        environments: All alike.
+        spec: What they are.
+        live: Where what is to be seen goes.
+        actions: What the policy answers, by group.
+    """
+    singles = _singles(environments)
+    if singles is None:
+        return MultiAgentPlayers(environments, spec, live, actions)  # type: ignore[arg-type]
+    return PlainPlayers(singles, live, actions[""])
+
+
+def _singles(environments: Sequence[Environment]) -> list[gymnasium.Env[Any, Any]] | None:
+    """The same, known to be of a single agent; None where they are of several."""
+    singles = [one for one in environments if isinstance(one, gymnasium.Env)]
+    return singles if len(singles) == len(environments) else None

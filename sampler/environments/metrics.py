@@ -27,6 +27,15 @@ def of_info(info: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
+def of_agents(infos: Mapping[Any, Mapping[str, Any]]) -> dict[str, float]:
+    """The finite plain numbers of all agents' infos, by name; the mean over those that have one."""
+    found: dict[str, list[float]] = {}
+    for info in infos.values():
+        for key, value in of_info(info).items():
+            found.setdefault(key, []).append(value)
+    return {key: math.fsum(values) / len(values) for key, values in found.items()}
+
+
 def of_vector_info(info: Mapping[str, Any], position: int) -> dict[str, float]:
     """The finite plain numbers that a vector environment's `info` has for one copy."""
     found: dict[str, float] = {}

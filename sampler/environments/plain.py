@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from sampler.environments import actions, metrics, spaces
 from sampler.environments.observations import writer
+from sampler.environments.stepping import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import gymnasium
+    from numpy.typing import NDArray
 
     from common.specs import EnvironmentSpec
-    from sampler.environments.registry import Recipe
-    from sampler.environments.stepping import Observed, Tape
+    from sampler.environments.stepping import Live, Tape
 
 
 def specification(environment: gymnasium.Env[Any, Any]) -> EnvironmentSpec:
@@ -37,26 +38,20 @@ class PlainEnvironments:
     """K separate copies, each with a seed of its own.
 
     Args:
-        recipe: How to build a copy.
-        copies: K.
+        environments: The copies.
     """
 
     late = True
     together = False
 
-    def __init__(self, recipe: Recipe, copies: int) -> None:
-        self.copies = copies
-        self._environments = [recipe.plain() for _ in range(copies)]
+    def __init__(self, environments: Sequence[gymnasium.Env[Any, Any]]) -> None:
+        self.copies = len(environments)
+        self._environments = list(environments)
         self.spec = specification(self._environments[0])
 
-    @property
-    def observation_space(self) -> gymnasium.Space[Any]:
-        """Of one copy."""
-        return self._environments[0].observation_space
-
-    def reset(self, seeds: Sequence[int], live: Observed, counters: memoryview[int]) -> None:
+    def reset(self, seeds: Sequence[int], live: Live, counters: memoryview[int]) -> None:
         """Begins the first episode of every copy with its seed."""
-        write = writer(self.observation_space, live)
+        write = writer(self._environments[0].observation_space, live.agent)
         for position, environment in enumerate(self._environments):
             write(position, *environment.reset(seed=seeds[position]))
             counters[1] += 1
@@ -65,9 +60,9 @@ class PlainEnvironments:
         """Steps the copies at `positions` only; the others idle."""
         environments = [self._environments[position] for position in positions]
         steps = [environment.step for environment in environments]
-        write = writer(self.observation_space, tape.live)
+        write = writer(environments[0].observation_space, tape.live.agent)
         to_actions = actions.for_each(environments[0].action_space)
-        action, starting, endings = tape.action, tape.starting, tape.endings
+        action, starting, endings = tape.actions[""], tape.starting, tape.endings
         rewards, terminated, truncated = tape.rewards, tape.terminated, tape.truncated
         counters = tape.counters
         pending = tape.pending.tolist()  # a list is read faster than an array
@@ -100,3 +95,33 @@ class PlainEnvironments:
         """Closes every copy."""
         for environment in self._environments:
             environment.close()
+
+
+class PlainPlayers:
+    """Plain copies for an evaluation; see `Players`.
+
+    Args:
+        environments: The copies.
+        live: Where their observations go.
+        action: What the policy answers, `[B, ...]`.
+    """
+
+    def __init__(
+        self, environments: Sequence[gymnasium.Env[Any, Any]], live: Live, action: NDArray[Any]
+    ) -> None:
+        self._environments = environments
+        self._write = writer(environments[0].observation_space, live.agent)
+        self._to_actions = actions.for_each(environments[0].action_space)
+        self._action = action
+
+    def reset(self, position: int, seed: int) -> None:
+        """See `Players`."""
+        self._write(position, *self._environments[position].reset(seed=seed))
+
+    def step(self, position: int) -> Outcome:
+        """See `Players`."""
+        (action,) = self._to_actions(self._action[position : position + 1])
+        observation, reward, ended, cut, info = self._environments[position].step(action)
+        self._write(position, observation, info)
+        over = bool(ended or cut)
+        return Outcome(float(reward), over, bool(ended), metrics.of_info(info) if over else {})

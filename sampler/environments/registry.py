@@ -6,7 +6,9 @@ sampler's own command line allows is imported for an id with a colon:
 - `Name-vN` or `namespace/Name-vN`: an id that Gymnasium knows, or that an installed package brings
   which says so (entry point `gymnasium.envs` of the name `namespace`, such as MinAtar's);
 - `module:Name-vN`: the same after importing an allowed module, which registers it;
-- `module:factory`: a callable of an allowed module that returns a `gymnasium.Env`.
+- `package/name_vN`: an environment of several agents, of the packages in `PETTINGZOO_PACKAGES`;
+- `module:factory`: a callable of an allowed module that returns a `gymnasium.Env`, or an
+  environment of PettingZoo's parallel or AEC API.
 """
 
 from __future__ import annotations
@@ -15,13 +17,16 @@ import copy
 import dataclasses
 import importlib
 import importlib.metadata
+import importlib.util
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import gymnasium
 
 from common import specs
 from common.errors import WiseRLError
+from sampler.environments.multi_agent import ParallelEnvironment, is_parallel
+from sampler.environments.tuple_agents import TupleAgents, has_agents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -32,7 +37,24 @@ if TYPE_CHECKING:
     from protos.wiserl.v1 import environment_pb2
 
 _REGISTERED = re.compile(r"(?:[A-Za-z0-9_-]+/)?[A-Za-z0-9_.-]+-v\d+")
+_PETTINGZOO = re.compile(r"([a-z0-9]+)/([a-z0-9_]+_v\d+)")
 _PLUGINS = "gymnasium.envs"
+
+PETTINGZOO_PACKAGES = {
+    "mpe2": ("mpe2",),
+    "pettingzoo": (
+        "pettingzoo.atari",
+        "pettingzoo.butterfly",
+        "pettingzoo.classic",
+        "pettingzoo.sisl",
+    ),
+}
+"""Where an id `package/name_vN` is looked for, by its package. Another package's environments are
+built by a `module:factory`."""
+
+Environment: TypeAlias = gymnasium.Env[Any, Any] | ParallelEnvironment
+"""A single copy: of one agent, or of several in the parallel API."""
+
 _RESERVED = frozenset(
     {"id", "disable_env_checker", "num_envs", "vectorization_mode", "vector_kwargs", "wrappers"}
 )
@@ -50,40 +72,35 @@ class Recipe:
         name: The id, for people.
         arguments: Keyword arguments of every copy.
         registered: Gymnasium's entry, for a registered id.
-        factory: The callable, for `module:factory`.
+        factory: The callable, for `module:factory` and several agents.
     """
 
     name: str
     arguments: dict[str, Any]
     registered: EnvSpec | None = None
-    factory: Callable[..., gymnasium.Env[Any, Any]] | None = None
+    factory: Callable[..., Any] | None = None
 
     @property
     def has_native(self) -> bool:
         """Whether the environment brings a vectorisation of its own."""
         return self.registered is not None and self.registered.vector_entry_point is not None
 
-    def plain(self) -> gymnasium.Env[Any, Any]:
+    def plain(self) -> Environment:
         """A single copy, with its step limit but without Gymnasium's checking wrappers.
 
         Raises:
             EnvironmentRefusedError: Gymnasium refuses, or the factory returns something else.
         """
         if self.registered is None:
-            environment = self.factory(**self.arguments) if self.factory else None
-            if not isinstance(environment, gymnasium.Env):
-                raise EnvironmentRefusedError(
-                    f"{self.name} returned a {type(environment).__name__}; a factory returns a "
-                    "gymnasium.Env"
-                )
-            return environment
+            return _accepted(self.factory(**self.arguments) if self.factory else None, self.name)
         bare = copy.copy(self.registered)
         # The rolling loop resets before it steps, and checks shapes itself.
         bare.order_enforce = False
         try:
-            return gymnasium.make(bare, disable_env_checker=True, **self.arguments)
+            made = gymnasium.make(bare, disable_env_checker=True, **self.arguments)
         except gymnasium.error.Error as error:
             raise EnvironmentRefusedError(f"{self.name}: {error}") from error
+        return _accepted(made, self.name)
 
     def native(self, copies: int) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
         """Copies in the environment's own vectorisation.
@@ -106,6 +123,32 @@ class Recipe:
             raise EnvironmentRefusedError(f"{self.name}: {error}") from error
 
 
+def _accepted(made: object, name: str) -> Environment:
+    """What a name stands for, in one of the two ways to step it.
+
+    Raises:
+        EnvironmentRefusedError: It is no environment, or its agents must take turns.
+    """
+    if isinstance(made, gymnasium.Env):
+        return TupleAgents(made) if has_agents(made) else made
+    if is_parallel(made):
+        return made  # type: ignore[return-value]
+    if not hasattr(made, "agent_iter"):
+        raise EnvironmentRefusedError(
+            f"{name} returned a {type(made).__name__}; a factory returns a gymnasium.Env, or a "
+            "pettingzoo ParallelEnv or AECEnv"
+        )
+    if not made.metadata.get("is_parallelizable"):  # type: ignore[attr-defined]
+        raise EnvironmentRefusedError(
+            f"{name}: its agents take turns (metadata['is_parallelizable'] is not set), but all "
+            "agents act in every step here; take an environment whose agents act at once"
+        )
+    from pettingzoo.utils.conversions import aec_to_parallel
+
+    parallel: ParallelEnvironment = aec_to_parallel(made)
+    return parallel
+
+
 def resolve(
     reference: environment_pb2.EnvironmentReference, allowed_modules: Collection[str] = ()
 ) -> Recipe:
@@ -126,10 +169,12 @@ def resolve(
     module, colon, rest = name.rpartition(":")
     if colon:
         return _of_module(name, module, rest, arguments, allowed_modules)
+    if several := _PETTINGZOO.fullmatch(name):
+        return Recipe(name, arguments, factory=_of_pettingzoo(name, several[1], several[2]))
     if not _REGISTERED.fullmatch(name):
         raise EnvironmentRefusedError(
-            f"{name!r} is no environment id; write Name-vN for a Gymnasium environment, or "
-            "module:factory for your own"
+            f"{name!r} is no environment id; write Name-vN for a Gymnasium environment, "
+            "package/name_vN for a PettingZoo one, or module:factory for your own"
         )
     return Recipe(name, arguments, registered=_registered(name))
 
@@ -160,6 +205,27 @@ def _of_module(
     if not callable(factory):
         raise EnvironmentRefusedError(f"{name}: {module} has no callable {rest!r}")
     return Recipe(name, arguments, factory=factory)
+
+
+def _of_pettingzoo(name: str, package: str, environment: str) -> Callable[..., Any]:
+    """What builds `package/environment`: its parallel form where it has one, else its AEC form."""
+    if package not in PETTINGZOO_PACKAGES:
+        known = ", ".join(sorted(PETTINGZOO_PACKAGES))
+        raise EnvironmentRefusedError(
+            f"{name}: {package} is none of the packages whose environments go by such an id "
+            f"({known}); write a module:factory that returns its environment"
+        )
+    if importlib.util.find_spec(package) is None:
+        raise EnvironmentRefusedError(
+            f"{name}: {package} is not installed here; pip install 'wiserl[marl]'"
+        )
+    for place in PETTINGZOO_PACKAGES[package]:
+        if importlib.util.find_spec(f"{place}.{environment}") is None:
+            continue
+        module = importlib.import_module(f"{place}.{environment}")
+        build: Callable[..., Any] = getattr(module, "parallel_env", None) or module.env
+        return build
+    raise EnvironmentRefusedError(f"{name}: {package} has no environment {environment}")
 
 
 def _registered(name: str) -> EnvSpec:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from common import spaces, specs, tensors
+from common import spaces, tensors
 from common.errors import InvalidFieldError, UnsupportedSpaceError
+from common.specs import AgentGroup, EnvironmentSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from common.specs import EnvironmentSpec
 
 MASK_KEY = "action_mask"
 """The key of `info`, or of a Dict observation, that tells which actions are available."""
@@ -73,17 +72,6 @@ def _dict(space: gymnasium.spaces.Dict, where: str) -> spaces.Dict:
     )
 
 
-def mask_width(action: spaces.Space) -> int | None:
-    """How many entries the action mask of an action space has; None where it can have none."""
-    match action:
-        case spaces.Discrete():
-            return action.n
-        case spaces.MultiDiscrete():
-            return sum(action.n)
-        case _:
-            return None
-
-
 def without_mask(space: gymnasium.Space[Any]) -> tuple[gymnasium.Space[Any], bool]:
     """The observation space without an `action_mask` entry, and whether it had one."""
     if isinstance(space, gymnasium.spaces.Dict) and MASK_KEY in space.spaces:
@@ -92,38 +80,54 @@ def without_mask(space: gymnasium.Space[Any]) -> tuple[gymnasium.Space[Any], boo
     return space, False
 
 
+def agent_group(
+    name: str,
+    agents: tuple[str, ...],
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+    info: Mapping[str, Any],
+) -> AgentGroup:
+    """What the contract calls agents with these spaces.
+
+    Args:
+        name: Of the group; empty for a single agent, as is its own name.
+        agents: Their names.
+        observation_space: Of one of them.
+        action_space: Of one of them.
+        info: What a reset told, which shows whether the environment masks its actions.
+
+    Raises:
+        UnsupportedSpaceError: See `convert`; or a Dict of actions, or a mask over actions that can
+            have none.
+    """
+    whose = f" of {agents[0]}" if agents[0] else ""
+    observed, in_observation = without_mask(observation_space)
+    observation = convert(observed, f"observation space{whose}")
+    action = convert(action_space, f"action space{whose}")
+    if isinstance(action, spaces.Dict):
+        raise UnsupportedSpaceError(
+            f"action space{whose} is a Dict; wrap the environment so that an action is a single "
+            "Box, Discrete, MultiDiscrete or MultiBinary (gymnasium.wrappers.TransformAction does)"
+        )
+    masked = in_observation or MASK_KEY in info
+    if masked and spaces.mask_width(action) is None:
+        raise UnsupportedSpaceError(
+            f"the environment gives an {MASK_KEY}, but its actions are a {type(action).__name__}; "
+            "only Discrete and MultiDiscrete actions can be masked"
+        )
+    return AgentGroup(name, agents, observation, action, masked)
+
+
 def specification(
     observation_space: gymnasium.Space[Any],
     action_space: gymnasium.Space[Any],
     info: Mapping[str, Any],
     max_episode_steps: int | None,
 ) -> EnvironmentSpec:
-    """What the contract calls an environment.
-
-    Args:
-        observation_space: Of a single copy.
-        action_space: Of a single copy.
-        info: What a reset told, which shows whether the environment masks its actions.
-        max_episode_steps: The step limit, where known.
+    """What the contract calls an environment with one agent, of such spaces and step limit.
 
     Raises:
-        UnsupportedSpaceError: See `convert`; or a Dict of actions, or a mask over actions that can
-            have none.
+        UnsupportedSpaceError: See `agent_group`.
     """
-    observed, in_observation = without_mask(observation_space)
-    observation = convert(observed, "observation space")
-    action = convert(action_space, "action space")
-    if isinstance(action, spaces.Dict):
-        raise UnsupportedSpaceError(
-            "action space is a Dict; wrap the environment so that an action is a single Box, "
-            "Discrete, MultiDiscrete or MultiBinary (gymnasium.wrappers.TransformAction does)"
-        )
-    masked = in_observation or MASK_KEY in info
-    if masked and mask_width(action) is None:
-        raise UnsupportedSpaceError(
-            f"the environment gives an {MASK_KEY}, but its actions are a {type(action).__name__}; "
-            "only Discrete and MultiDiscrete actions can be masked"
-        )
-    return specs.single_agent(
-        observation, action, max_episode_steps=max_episode_steps, action_mask=masked
-    )
+    group = agent_group("", ("",), observation_space, action_space, info)
+    return EnvironmentSpec((group,), max_episode_steps=max_episode_steps)

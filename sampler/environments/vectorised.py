@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sampler.environments.registry import Recipe
-    from sampler.environments.stepping import Observed, Tape
+    from sampler.environments.stepping import Live, Tape
 
 Value: TypeAlias = Any
 """Whatever an environment returns; checked where it is written."""
@@ -73,10 +73,10 @@ class VectorisedEnvironments:
         """Of one copy."""
         return self._environment.single_observation_space
 
-    def reset(self, seeds: Sequence[int], live: Observed, counters: memoryview[int]) -> None:
+    def reset(self, seeds: Sequence[int], live: Live, counters: memoryview[int]) -> None:
         """Begins the first episodes, seeded with the first of the seeds."""
         observation, info = self._environment.reset(seed=seeds[0])
-        batch_writer(self.observation_space, live, self.copies)(observation, info)
+        batch_writer(self.observation_space, live.agent, self.copies)(observation, info)
         counters[1] += 1
 
     def stepper(self, tape: Tape, positions: Sequence[int]) -> Callable[[int], None]:
@@ -98,8 +98,8 @@ class VectorisedEnvironments:
     def _late_stepper(self, tape: Tape) -> Callable[[int], None]:
         step = self._environment.step
         to_actions = actions.for_all(self._environment.single_action_space, self.copies)
-        write = batch_writer(self.observation_space, tape.live, self.copies)
-        action, starting, pending = tape.action, tape.starting, tape.pending
+        write = batch_writer(self.observation_space, tape.live.agent, self.copies)
+        action, starting, pending = tape.actions[""], tape.starting, tape.pending
         rewards, terminated, truncated = tape.rewards, tape.terminated, tape.truncated
         counters, copies, resets_fed = tape.counters, self.copies, tape.resets_fed
 
@@ -121,14 +121,14 @@ class VectorisedEnvironments:
     def _prompt_stepper(self, tape: Tape) -> Callable[[int], None]:
         environment = self._environment
         to_actions = actions.for_all(environment.single_action_space, self.copies)
-        write = batch_writer(self.observation_space, tape.live, self.copies)
+        write = batch_writer(self.observation_space, tape.live.agent, self.copies)
         replace = self._reset_ended if self._mode == AutoresetMode.DISABLED else _take_replaced
-        write_live = writer(self.observation_space, tape.live)
+        write_live = writer(self.observation_space, tape.live.agent)
         keep = self._keep_finals(tape)
         copies, starting = self.copies, tape.starting
 
         def step_row(row: int) -> None:
-            observation, reward, ended, cut, info = environment.step(to_actions(tape.action))
+            observation, reward, ended, cut, info = environment.step(to_actions(tape.actions[""]))
             tape.rewards[row] = reward
             tape.terminated[row] = ended
             tape.truncated[row] = cut

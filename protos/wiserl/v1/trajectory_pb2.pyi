@@ -46,7 +46,11 @@ class TrajectoryBatch(_message.Message):
       There are no invalid rows.
 
     With several agents `terminated` and `truncated` are per agent and `episode_end` tells that the whole
-    episode ended; for an agent with ALIVE false the entries of its row are zeros.
+    episode ended, which is when no agent is left. ALIVE tells who acts in a row: an agent that ended, or
+    has not joined yet, does not, and in an invalid row nobody does. Where it is false the agent's action,
+    records and reward are zeros and its flags false. What the agent saw last stands in the entry after
+    its last step; in the entries without ALIVE after that one its observation is zeros and its mask true
+    everywhere.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

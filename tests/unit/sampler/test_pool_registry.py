@@ -121,7 +121,8 @@ def test_minatar_gives_images_of_bools_with_a_step_limit():
     message = environment_pb2.EnvironmentReference(
         id="MinAtar/Breakout-v1", arguments=specs.arguments_to_proto({"max_episode_steps": 5})
     )
-    environments = PlainEnvironments(resolve(message), 2)
+    recipe = resolve(message)
+    environments = PlainEnvironments([recipe.plain(), recipe.plain()])
     observation = environments.spec.agent.observation
     assert (observation.dtype, observation.shape) == (np.bool_, (10, 10, 4))
     assert environments.spec.agent.action == spaces.Discrete(3)
