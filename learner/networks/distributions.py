@@ -344,7 +344,10 @@ class DiagonalGaussian(ActionDistribution):
             action = torch.minimum(torch.maximum(action, self.low), self.high)
         if self._cast is not None:
             action = action.to(self._cast)
-        return action.reshape(-1, *self._shape) if len(self._shape) != 1 else action
+        if len(self._shape) != 1:
+            return action.reshape(-1, *self._shape)
+        # A graph has one name for each tensor, and the raw action has another.
+        return action.clone() if action is raw else action
 
 
 def available(logits: Tensor, mask: Tensor | None) -> Tensor:

@@ -15,6 +15,7 @@ from learner.publishing.publisher import Publisher
 SPECS = {
     "discrete": specs.single_agent(box(4), spaces.Discrete(3, 2)),
     "continuous": specs.single_agent(box(3), box(2, low=-1.0, high=1.0)),
+    "unbounded": specs.single_agent(box(3), box(2)),
     "double": specs.single_agent(box(3, dtype=np.float64), box(2, 1, low=-0.1, dtype=np.float64)),
     "masked_choices": specs.single_agent(
         box(4), spaces.MultiDiscrete((2, 3), (0, -1)), action_mask=True
