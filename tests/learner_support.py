@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CPU = torch.device("cpu")
 VALID = ColumnKey(Role.VALID)
+IS_FIRST = ColumnKey(Role.IS_FIRST)
+MEMORY = ColumnKey(Role.STATE, "", "memory")
 REWARD = ColumnKey(Role.REWARD)
 TERMINATED = ColumnKey(Role.TERMINATED)
 TRUNCATED = ColumnKey(Role.TRUNCATED)
@@ -145,24 +147,39 @@ def with_finals(batch: OnPolicyBatch, rows, slots, observations) -> OnPolicyBatc
 
 def roll(algorithm: OnPolicyAlgorithm[Any], model: bytes, *, seed: int = 0) -> OnPolicyBatch:
     """A round whose observations are random, but whose actions and records ONNX Runtime gave."""
-    batch = round_of(algorithm, seed=seed)
+    return acted(algorithm, model, round_of(algorithm, seed=seed), seed=seed)
+
+
+def acted(
+    algorithm: OnPolicyAlgorithm[Any], model: bytes, batch: OnPolicyBatch, *, seed: int = 0
+) -> OnPolicyBatch:
+    """The round with the actions and records that ONNX Runtime gives, row by row."""
     generator = np.random.default_rng(seed)
     session = sessions.session_of(model)
     outputs = algorithm.behaviour.outputs
+    columns = batch.columns
+    states = {key: column for key, column in columns.items() if key.role == Role.STATE}
     for row in range(algorithm.n_steps):
         feeds = {}
         for tensor in algorithm.behaviour.inputs:
-            if tensor.role == Role.NOISE:
-                feeds[tensor.name] = draw(
-                    generator, tensor.noise, (algorithm.n_envs, *tensor.shape)
-                )
-            else:
-                feeds[tensor.name] = batch.columns[ColumnKey(tensor.role, "", tensor.key)][row]
+            key = ColumnKey(tensor.role, "", tensor.key)
+            match tensor.role:
+                case Role.NOISE:
+                    shape = (algorithm.n_envs, *tensor.shape)
+                    feeds[tensor.name] = draw(generator, tensor.noise, shape)
+                case Role.STATE:
+                    feeds[tensor.name] = states[key]
+                case Role.RESET:
+                    feeds[tensor.name] = columns[IS_FIRST][row]
+                case _:
+                    feeds[tensor.name] = columns[key][row]
         found = sessions.run(session, [output.name for output in outputs], feeds)
         for output in outputs:
             key = ColumnKey(output.role, "", output.key)
-            if key in batch.columns:
-                batch.columns[key][row] = found[output.name]
+            if output.role == Role.NEXT_STATE:
+                states[ColumnKey(Role.STATE, "", output.key)] = found[output.name]
+            elif key in columns:
+                columns[key][row] = found[output.name]
     return batch
 
 

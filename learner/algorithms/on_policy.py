@@ -23,11 +23,12 @@ from learner.algorithms.base import (
 )
 from learner.algorithms.estimation import AdvantageEstimator
 from learner.algorithms.rollout import Rollout, in_chunks
+from learner.algorithms.sequences import remembered
 from learner.networks.bodies import Activation  # noqa: TC001 - command lines read it at run time
 from learner.networks.normalisation import ObservationStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from learner.algorithms.optimiser import FlatAdam
 
@@ -55,12 +56,16 @@ class ActorCriticConfig:
     normalise_advantages: bool = True
     """Brings the advantages of each policy step to mean 0 and standard deviation 1."""
     hidden_sizes: tuple[int, ...] | None = None
-    """Hidden layers of actor and critic each; None is 64 64, and none behind convolutions."""
+    """Hidden layers of actor and critic each; None is 64 64, and none behind convolutions or a
+    memory."""
     activation: Activation = "tanh"
     """Activation of the hidden layers."""
     network: str = "auto"
     """`auto` encodes images with convolutions and everything else as a vector. `module:factory`
     names a function from the observation space to an nn.Module from observations to features."""
+    recurrent_units: int = 0
+    """Units of a GRU that remembers the episode, between encoder and heads; policy and values share
+    it. 0 is no memory; only ppo takes one."""
     initial_log_std: float = 0.0
     """Logarithm of the standard deviation at the start, continuous actions."""
     normalise_observations: bool | None = None
@@ -82,6 +87,7 @@ class ActorCriticConfig:
             count = getattr(self, field)
             self._check(field, count == "auto" or count >= 1, "must be at least 1")
         self._check("hidden_sizes", min(self.hidden_sizes or (1,)) >= 1, "must be at least 1 each")
+        self._check("recurrent_units", self.recurrent_units >= 0, "must not be negative")
         self._check("adam_epsilon", self.adam_epsilon > 0, "must be above 0")
         self._check("gamma", 0 < self.gamma <= 1, "must be in (0, 1]")
         self._check("gae_lambda", 0 <= self.gae_lambda <= 1, "must be in [0, 1]")
@@ -98,6 +104,12 @@ class ActorCriticConfig:
         Raises:
             InvalidFieldError: The round does not divide.
         """
+        if self.recurrent_units and n_envs % self.n_minibatches:
+            raise InvalidFieldError(
+                "n_minibatches",
+                f"{self.n_minibatches} does not divide the {n_envs} fragments of a round, which "
+                "stay whole with recurrent_units; change it or n_envs",
+            )
         rows = n_envs * self.n_steps
         if rows % self.n_minibatches:
             raise InvalidFieldError(
@@ -116,15 +128,22 @@ class ActorCriticAlgorithm(OnPolicyAlgorithm[C]):
 
     Attributes:
         counter: Under which name the updates that were made are saved.
+        remembers: Whether its update can train a memory.
     """
 
     counter: ClassVar[str]
+    remembers: ClassVar[bool] = False
     behaviour: Actor
 
     def build(self) -> Actor:
         """Actor, critic, optimiser and statistics."""
         single_agent_only(self.spec, self.name)
         config, group = self.config, self.spec.agent
+        if config.recurrent_units and not self.remembers:
+            raise InvalidFieldError(
+                "recurrent_units",
+                f"{config.recurrent_units}: {self.name} trains no memory; take ppo, or leave it 0",
+            )
         self.n_envs = None if config.n_envs == "auto" else config.n_envs
         self.n_steps = config.n_steps
         architecture = Architecture(
@@ -132,11 +151,12 @@ class ActorCriticAlgorithm(OnPolicyAlgorithm[C]):
             activation=config.activation,
             network=config.network,
             share_encoder=self._shares_encoder,
+            recurrent_units=config.recurrent_units,
             normalise_observations=self._given(config.normalise_observations),
             initial_log_std=config.initial_log_std,
         )
         actor = Actor(self.spec, architecture)
-        critic = Critic(group.observation, architecture, actor.encoder)
+        critic = Critic(group.observation, architecture, actor)
         refuse_mode_dependent_layers(actor, critic)
         actor.to(self.device)
         self._critic = critic.to(self.device)
@@ -166,17 +186,35 @@ class ActorCriticAlgorithm(OnPolicyAlgorithm[C]):
         return isinstance(self.spec.agent.action, spaces.Box) if choice is None else choice
 
     @torch.no_grad()
-    def _values(self, parts: list[Tensor]) -> Tensor:
+    def _values(self, data: Rollout, parts: list[Tensor]) -> Tensor:
         """V of every observation, `[(T + 1) B + N]`."""
+        return torch.cat([self._critic(*piece) for piece in self._pieces(data, parts)])
+
+    def _pieces(self, data: Rollout, parts: list[Tensor]) -> Iterator[tuple[list[Tensor], Tensor]]:
+        """Every observation and what the heads take of it, `[(T + 1) B + N]` in pieces."""
         pieces = in_chunks(parts, _EVALUATION_ROWS)
-        return torch.cat([self._critic(piece, self.behaviour.encoder(piece)) for piece in pieces])
+        encoder, memory = self.behaviour.encoder, self.behaviour.memory
+        if memory is None or data.past is None:
+            for piece in pieces:
+                yield piece, encoder(piece)
+            return
+        encoded = torch.cat([encoder(piece) for piece in pieces])
+        yield (
+            parts,
+            remembered(
+                memory,
+                encoded,
+                data.past,
+                final_rows=data.final_rows,
+                final_slots=data.final_slots,
+            ),
+        )
 
     @torch.no_grad()
     def _evaluate(self, data: Rollout, parts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """V of every observation; over valid rows the largest |ratio - 1| and the mean entropy."""
         heads, values = [], []
-        for piece in in_chunks(parts, _EVALUATION_ROWS):
-            features = self.behaviour.encoder(piece)
+        for piece, features in self._pieces(data, parts):
             heads.append(self.behaviour.head(features))
             values.append(self._critic(piece, features))
         head = torch.cat(heads)[: data.rows]

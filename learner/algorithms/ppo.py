@@ -11,6 +11,9 @@ with the details of Huang et al. 2022, "The 37 implementation details of PPO"
 - The statistics that normalise observations and scale rewards are frozen through a round and take
   its data in afterwards, so that the policy trained is the policy that acted. In the first round
   observations are not normalised yet, and rewards are scaled by the round's own statistics.
+- With a memory (`recurrent_units`) minibatches are whole fragments, unrolled from the state that
+  travelled with them; that state is not brought up to date between epochs. Policy and values share
+  the memory, so that the values' state comes from the samplers too. (A GRU; the paper has none.)
 - For continuous actions advantages are recomputed with the current values before every epoch
   (Andrychowicz et al. 2021, https://arxiv.org/abs/2006.05990, section 3.5).
 """
@@ -28,11 +31,15 @@ from learner.algorithms.on_policy import ActorCriticAlgorithm, ActorCriticConfig
 from learner.algorithms.optimiser import FlatAdam
 from learner.algorithms.rollout import Rollout, in_chunks, rollout_of, shuffled_minibatches
 from learner.algorithms.schedules import Schedule, scheduled
+from learner.algorithms.sequences import Past, shuffled_fragments
 from learner.losses import policy, value
 from learner.networks.distributions import DiagonalGaussian
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from learner.algorithms.actor_critic import Actor, Critic
     from learner.experience.on_policy import OnPolicyBatch
@@ -84,6 +91,12 @@ class PPOConfig(ActorCriticConfig):
             self._check(field, number is None or number > 0, "must be above 0, or none at all")
         for field in ("entropy_coefficient", "value_coefficient"):
             self._check(field, getattr(self, field) >= 0, "must not be negative")
+        self._check(
+            "share_encoder",
+            self.share_encoder or not self.recurrent_units,
+            "must be True with recurrent_units: the state of a memory of the critic's own would "
+            "come from no sampler",
+        )
 
 
 class _Minibatch(NamedTuple):
@@ -97,6 +110,7 @@ class _Minibatch(NamedTuple):
     old_values: Tensor
     advantages: Tensor
     weights: Tensor
+    past: Past | None
 
 
 class _Terms(NamedTuple):
@@ -122,6 +136,7 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
     name = "ppo"
     Config = PPOConfig
     counter = "epochs"
+    remembers = True
 
     @property
     def _shares_encoder(self) -> bool:
@@ -162,7 +177,7 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
         epochs: list[Tensor] = []
         for epoch in range(self.config.epochs):
             if epoch > 0 and recomputes:
-                estimates = self._estimator.estimate(data, self._values(parts))
+                estimates = self._estimator.estimate(data, self._values(data, parts))
             steps: list[_Step] = []
             for minibatch in self._minibatches(data, parts, estimates, old_values):
                 terms = self._loss(minibatch, clip_range)
@@ -192,8 +207,7 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
         self, data: Rollout, parts: list[Tensor], estimates: Estimates, old_values: Tensor
     ) -> Iterator[_Minibatch]:
         """The rows in a new order; everything is gathered once for the whole epoch."""
-        self.config.minibatch_size(data.shape[1])
-        order, valid = shuffled_minibatches(self._shuffle, data.valid, self.config.n_minibatches)
+        order, valid, pasts = self._order(data)
         size = order.shape[1]
         rows = torch.from_numpy(order.reshape(-1)).to(self.device)
         weights = torch.from_numpy(valid).to(self.device)
@@ -214,12 +228,26 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
             pieces(old_values),
             advantages,
             weights / weights.sum(1, keepdim=True),
+            pasts,
         )
+
+    def _order(
+        self, data: Rollout
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], Sequence[Past | None]]:
+        """Rows and weights of minibatches, as `shuffled_minibatches`; fragments with a memory."""
+        count = self.config.n_minibatches
+        self.config.minibatch_size(data.shape[1])
+        if data.past is None:
+            order, valid = shuffled_minibatches(self._shuffle, data.valid, count)
+            return order, valid, [None] * len(order)
+        order, valid, fragments = shuffled_fragments(self._shuffle, data.valid, count)
+        slots = torch.from_numpy(fragments).to(self.device)
+        return order, valid, [data.past.of(each) for each in slots]
 
     def _loss(self, minibatch: _Minibatch, clip_range: float) -> _Terms:
         """Equation 9 of the paper with the sign of a loss."""
         config, distribution = self.config, self.behaviour.distribution
-        features = self.behaviour.encoder(minibatch.parts)
+        features = self.behaviour.features(minibatch.parts, minibatch.past)
         values = self._critic(minibatch.parts, features)
         head = self.behaviour.head(features)
         log_probs = distribution.log_prob(head, minibatch.actions, minibatch.masks)

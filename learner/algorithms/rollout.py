@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from common.signature import ColumnKey, Role
+from learner.algorithms.sequences import MEMORY, Past
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from common.signature import Signature
+    from learner.experience.columns import Columns
     from learner.experience.on_policy import OnPolicyBatch
     from learner.networks.distributions import ActionDistribution
 
@@ -44,6 +46,7 @@ class Rollout:
         valid: [T, B] bool.
         final_rows: [N], the rows that the final observations belong to.
         final_slots: [N], their positions on the axis B.
+        past: What a policy with a memory had before; None without one.
     """
 
     shape: tuple[int, int]
@@ -58,6 +61,7 @@ class Rollout:
     valid: NDArray[np.bool_]
     final_rows: NDArray[np.int64]
     final_slots: NDArray[np.int64]
+    past: Past | None
 
     @property
     def rows(self) -> int:
@@ -104,6 +108,7 @@ def rollout_of(
         valid=valid,
         final_rows=batch.final_rows,
         final_slots=batch.final_slots,
+        past=_past(columns, device),
     )
 
 
@@ -117,6 +122,14 @@ def _observations(batch: OnPolicyBatch, signature: Signature, device: torch.devi
         return leaves
     finals = [torch.tensor(batch.final_columns[key], device=device) for key in keys]
     return [torch.cat(pair) for pair in zip(leaves, finals, strict=True)]
+
+
+def _past(columns: Columns, device: torch.device) -> Past | None:
+    state = ColumnKey(Role.STATE, "", MEMORY)
+    if state not in columns:
+        return None
+    reset = columns[ColumnKey(Role.IS_FIRST)]
+    return Past(torch.tensor(columns[state], device=device), torch.tensor(reset, device=device))
 
 
 def _flat(column: NDArray[Any], device: torch.device) -> Tensor:

@@ -38,6 +38,7 @@ ALONE = {
     f"{TRAIN} --init-from runs/CartPole-v1/ppo/*",
     ".venv/bin/wiserl train --resume runs/CartPole-v1/ppo/* --total-steps 120000",
     ".venv/bin/wiserl train dqn --env CartPole-v1",
+    "PYTHONPATH=. .venv/bin/wiserl train ppo --config examples/recall.yaml",
     ".venv/bin/wiserl train trpo --env CartPole-v1",
     ".venv/bin/wiserl train td3 --env Pendulum-v1",
     ".venv/bin/wiserl train ddpg --env MountainCarContinuous-v0",
