@@ -6,15 +6,18 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from common import specs
+from common import references, specs
 from common.errors import InvalidFieldError
 from protos.wiserl.v1 import environment_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 EVALUATION_SEEDS_FROM = 1_000_000
 """Evaluation episode i is reset with this plus i: the same in every run, so that runs compare."""
+
+NONE = "none"
+"""In place of wrappers: evaluates without those of the training environment."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +30,17 @@ class RunConfig:
     env_args: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Keyword arguments of the environment."""
 
+    wrapper: tuple[str, ...] = ()
+    """Wrappers of the environment, each module:wrapper, the innermost first."""
+
     eval_env: str = ""
     """Environment to evaluate in; empty for the same as --env."""
 
     eval_env_args: dict[str, Any] | None = None
     """Keyword arguments of the evaluation environment; none for the same as the training one's."""
+
+    eval_wrapper: tuple[str, ...] = ()
+    """Wrappers of the evaluation environment; by default the training one's, `none` for none."""
 
     seed: int = 0
     """From which parameters, minibatches, environments and noise follow."""
@@ -84,6 +93,10 @@ class RunConfig:
         for name, bound in least.items():
             if (value := getattr(self, name)) < bound:
                 raise InvalidFieldError(name, f"{value} is below {bound}")
+        for field in ("wrapper", "eval_wrapper"):
+            for name in getattr(self, field):
+                if not references.is_reference(name) and (field, name) != ("eval_wrapper", NONE):
+                    raise InvalidFieldError(field, f"{name!r} is no module:wrapper")
         if not 0 <= self.seed < 2**63:
             raise InvalidFieldError("seed", f"{self.seed} is not in [0, 2^63)")
         if self.stop_at_return is not None and not math.isfinite(self.stop_at_return):
@@ -101,7 +114,7 @@ class RunConfig:
         """
         if not self.env:
             raise InvalidFieldError("env", "is missing; name one, such as --env CartPole-v1")
-        return _reference(self.env, self.env_args)
+        return _reference(self.env, self.env_args, self.wrapper)
 
     def evaluation_environment(self) -> environment_pb2.EnvironmentReference:
         """The environment to evaluate in, as samplers are told.
@@ -110,7 +123,14 @@ class RunConfig:
             InvalidFieldError: An argument cannot travel.
         """
         arguments = self.env_args if self.eval_env_args is None else self.eval_env_args
-        return _reference(self.eval_env or self.env, arguments)
+        wrappers = [name for name in self.eval_wrapper or self.wrapper if name != NONE]
+        return _reference(self.eval_env or self.env, arguments, wrappers)
+
+    def modules(self) -> tuple[str, ...]:
+        """The modules that the environments of this run come from."""
+        names = (self.env, self.eval_env, *self.wrapper, *self.eval_wrapper)
+        found = (references.module_of(name) for name in names if references.is_reference(name))
+        return tuple(dict.fromkeys(found))
 
     def evaluation_steps(self) -> tuple[int, ...]:
         """The step counts from which on the evaluations along the way are due, ascending from 0."""
@@ -125,8 +145,8 @@ def evaluation_seeds(episodes: int) -> tuple[int, ...]:
 
 
 def _reference(
-    env: str, arguments: Mapping[str, specs.ArgumentValue]
+    env: str, arguments: Mapping[str, specs.ArgumentValue], wrappers: Sequence[str]
 ) -> environment_pb2.EnvironmentReference:
     return environment_pb2.EnvironmentReference(
-        id=env, arguments=specs.arguments_to_proto(dict(arguments))
+        id=env, arguments=specs.arguments_to_proto(dict(arguments)), wrappers=wrappers
     )

@@ -146,8 +146,9 @@ def _draw_evaluations(axes: Axes, folder: RunFolder) -> None:
     axes.errorbar(
         steps,
         mean,
-        # A bar beyond the best or worst return would show returns that nobody got.
-        yerr=(np.minimum(spread, mean - low), np.minimum(spread, high - mean)),
+        # A bar beyond the best or worst return would show returns that nobody got. The mean of
+        # equal returns may be the next number beside them.
+        yerr=np.maximum(0.0, (np.minimum(spread, mean - low), np.minimum(spread, high - mean))),
         color=_GREEDY,
         linewidth=1.2,
         elinewidth=2.4,

@@ -21,7 +21,7 @@ from common.specs import to_proto
 from protos.wiserl.v1 import learner_pb2
 from sampler import policy as policies
 from sampler.buffers import BufferShelf, mapped
-from sampler.environments.registry import EnvironmentRefusedError
+from sampler.environments.modules import EnvironmentRefusedError
 from sampler.mailbox import Letter, Message
 from sampler.pool import PoolError
 from sampler.worker_core import WorkerCore

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from common import references
 from common.errors import InvalidFieldError
-from learner import references
 from learner.observer import Observer
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ def make(names: Iterable[str]) -> list[Observer]:
 def _make(name: str) -> Observer:
     if not references.is_reference(name):
         raise InvalidFieldError("callback", f"{name!r} is no module:Class")
-    made = references.load(name, "callback")()
+    made = references.call(
+        references.load(name, "callback"), (), {}, reference=name, field="callback", given="nothing"
+    )
     if not isinstance(made, Observer):
         raise InvalidFieldError(
             "callback", f"{name!r} makes a {type(made).__name__}; subclass wiserl.Observer"

@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import logging
+from common import logging, references
 from common.errors import InvalidFieldError, WiseRLError
-from learner import presets, references
+from learner import presets
 from learner.observer import Observers
 from learner.outcome import Status
 from wiserl import callbacks, flags, resuming

@@ -51,7 +51,7 @@ def evaluate(
         folder: The run's.
         episodes: How many.
         first_seed: Episode i is reset with this plus i; by default those of training's evaluations.
-        env: Another environment than the run evaluated in.
+        env: Another environment than the run evaluated in, in the same wrappers.
         env_args: Other keyword arguments of the environment.
         allowed_modules: Modules that an environment `module:factory` may come from.
         stochastic: Act as in training, exploration included, instead of greedily. The draws are a
@@ -83,7 +83,9 @@ def _environment(
     if env is None and env_args is None:
         return saved.environment
     return environment_pb2.EnvironmentReference(
-        id=env or saved.environment.id, arguments=specs.arguments_to_proto(dict(env_args or {}))
+        id=env or saved.environment.id,
+        arguments=specs.arguments_to_proto(dict(env_args or {})),
+        wrappers=saved.environment.wrappers,
     )
 
 

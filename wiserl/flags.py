@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 KeyValues = Annotated[
     tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="KEY=VALUE")
 ]
+Wrappers = Annotated[
+    tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="MODULE:WRAPPER")
+]
 _Hidden = (tyro.conf.Fixed, tyro.conf.Suppress)
 
 
@@ -31,6 +34,14 @@ class RunFlags(RunConfig):
 
     env_args: Annotated[dict[str, Any], *_Hidden] = dataclasses.field(default_factory=dict)
     eval_env_args: Annotated[dict[str, Any] | None, *_Hidden] = None
+
+    wrapper: Wrappers = ()
+    """A wrapper of your own around the environment; repeat the flag for several, the innermost
+    first. Gymnasium's are gymnasium.wrappers:NAME."""
+
+    eval_wrapper: Wrappers = ()
+    """A wrapper around the evaluation environment; without any they are the training one's, and
+    `none` stands for none."""
 
     env_arg: KeyValues = ()
     """A keyword argument of the environment; repeat the flag for several."""

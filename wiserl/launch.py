@@ -139,7 +139,7 @@ class _Launch(contextlib.ExitStack):
             self._identity.evaluation_environment,
             local.workers,
             local.envs_per_worker,
-            allowed_modules=_modules(self._run),
+            allowed_modules=self._run.modules(),
         )
         front = InProcessFront(self._coordinator, pool, samplers=local.samplers)
         self.callback(front.close)
@@ -150,7 +150,7 @@ class _Launch(contextlib.ExitStack):
         samplers = LocalSamplers(
             front.address,
             log=self._folder.sampler_log,
-            modules=_modules(self._run),
+            modules=self._run.modules(),
             on_failure=lambda: _drain(front),
         )
         self.callback(samplers.stop)
@@ -332,9 +332,3 @@ def _drain(front: Front) -> None:
 def _n_envs(hyperparameters: DataclassInstance) -> int | None:
     count = getattr(hyperparameters, "n_envs", None)
     return count if isinstance(count, int) else None
-
-
-def _modules(run: RunConfig) -> tuple[str, ...]:
-    """The modules that environments of this run come from: who names one here allows it."""
-    references = (run.env, run.eval_env)
-    return tuple({name.partition(":")[0]: None for name in references if ":" in name})

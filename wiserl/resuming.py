@@ -12,7 +12,7 @@ from learner.run_folder import RunFolder
 if TYPE_CHECKING:
     from pathlib import Path
 
-_FIXED = ("env", "env_args", "seed")
+_FIXED = ("env", "env_args", "wrapper", "seed")
 """Settings that make a run what it is: with others it would be another run."""
 
 

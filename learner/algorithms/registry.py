@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from typing import Any, TypeAlias
 
+from common import references
 from common.errors import InvalidFieldError
-from learner import references
 from learner.algorithms.base import Algorithm
 
 AlgorithmClass: TypeAlias = type[Algorithm[Any]]
@@ -25,7 +27,7 @@ def resolve(name: str) -> AlgorithmClass:
     """The algorithm of a name, or of `module:Class` for a user's own.
 
     Raises:
-        InvalidFieldError: There is no such algorithm, or it is no subclass of `Algorithm`.
+        InvalidFieldError: There is no such algorithm, or it is none that can be made.
     """
     if not references.is_reference(name) and name not in BUILT_IN:
         raise InvalidFieldError(
@@ -37,4 +39,20 @@ def resolve(name: str) -> AlgorithmClass:
         raise InvalidFieldError(
             "algorithm", f"{name!r} is no subclass of learner.algorithms.base.Algorithm"
         )
+    _check(found, name)
     return found
+
+
+def _check(algorithm: AlgorithmClass, name: str) -> None:
+    """That a user's own class has all that an algorithm needs."""
+    if inspect.isabstract(algorithm):
+        missing = ", ".join(sorted(algorithm.__abstractmethods__))
+        raise InvalidFieldError("algorithm", f"{name!r} does not define {missing}")
+    if not isinstance(getattr(algorithm, "name", None), str):
+        raise InvalidFieldError("algorithm", f"{name!r} has no `name`; give the class one, a text")
+    config = getattr(algorithm, "Config", None)
+    if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
+        raise InvalidFieldError(
+            "algorithm",
+            f"{name!r} has no dataclass `Config`; give it one, with a default for each field",
+        )

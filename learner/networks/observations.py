@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common import spaces
+from common import references, spaces
 from common.errors import InvalidFieldError
-from learner import references
 from learner.networks.encoders import ObservationEncoder, ObservationPreprocessor
 
 if TYPE_CHECKING:
@@ -44,15 +43,14 @@ class CustomEncoder(nn.Module):
         learns: True.
 
     Raises:
-        InvalidFieldError: The network does not return one tensor [N, F].
+        InvalidFieldError: The network cannot be called so, or does not return one tensor [N, F].
     """
 
     def __init__(self, network: nn.Module, leaves: Sequence[spaces.Leaf]) -> None:
         super().__init__()
         self.network = network
         self.learns = True
-        with torch.no_grad():
-            probe = network(*(_zeros(leaf) for leaf in leaves))
+        probe = _called(network, [_zeros(leaf) for leaf in leaves])
         if not isinstance(probe, Tensor) or probe.ndim != 2 or len(probe) != 2:
             found = tuple(probe.shape) if isinstance(probe, Tensor) else type(probe).__name__
             raise InvalidFieldError(
@@ -91,7 +89,37 @@ def encoder_of(space: spaces.Space, *, network: str) -> Encoder:
         return ObservationEncoder(leaves)
     if not references.is_reference(network):
         raise InvalidFieldError("network", f"{network!r} is neither {AUTO!r} nor `module:factory`")
-    return CustomEncoder(references.load(network, "network")(space), leaves)
+    made = references.call(
+        references.load(network, "network"),
+        (space,),
+        {},
+        reference=network,
+        field="network",
+        given="the observation space (of common.spaces)",
+    )
+    if not isinstance(made, nn.Module):
+        raise InvalidFieldError(
+            "network", f"{network!r} returned a {type(made).__name__}; return an nn.Module"
+        )
+    return CustomEncoder(made, leaves)
+
+
+@torch.no_grad()
+def _called(network: nn.Module, leaves: list[Tensor]) -> object:
+    """What a user's network answers.
+
+    Raises:
+        InvalidFieldError: It fails; says what it was called with.
+    """
+    try:
+        return network(*leaves)
+    except Exception as error:
+        fed = ", ".join(f"{str(one.dtype).removeprefix('torch.')} {[*one.shape]}" for one in leaves)
+        raise InvalidFieldError(
+            "network",
+            f"{type(network).__name__} was called with ({fed}), a tensor for each leaf of the "
+            f"observation space, and failed: {type(error).__name__}: {error}",
+        ) from error
 
 
 def _zeros(leaf: spaces.Leaf) -> Tensor:

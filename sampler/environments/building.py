@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 from sampler.environments import multi_agent, plain
+from sampler.environments.modules import EnvironmentRefusedError
 from sampler.environments.multi_agent import MultiAgentEnvironments, MultiAgentPlayers
 from sampler.environments.plain import PlainEnvironments, PlainPlayers
-from sampler.environments.registry import EnvironmentRefusedError
 from sampler.environments.vectorised import VectorisedEnvironments
 
 if TYPE_CHECKING:

@@ -9,6 +9,8 @@ sampler's own command line allows is imported for an id with a colon:
 - `package/name_vN`: an environment of several agents, of the packages in `PETTINGZOO_PACKAGES`;
 - `module:factory`: a callable of an allowed module that returns a `gymnasium.Env`, or an
   environment of PettingZoo's parallel or AEC API.
+
+Wrappers are callables of allowed modules, `module:wrapper`, from an environment to one.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import gymnasium
 
-from common import specs
-from common.errors import WiseRLError
+from common import references, specs
+from sampler.environments import modules
+from sampler.environments.modules import EnvironmentRefusedError
 from sampler.environments.multi_agent import ParallelEnvironment, is_parallel
 from sampler.environments.tuple_agents import TupleAgents, has_agents
 
@@ -60,10 +63,6 @@ _RESERVED = frozenset(
 )
 
 
-class EnvironmentRefusedError(WiseRLError):
-    """A reference that this sampler does not build; trying again does not help."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How to build copies of one environment.
@@ -73,34 +72,48 @@ class Recipe:
         arguments: Keyword arguments of every copy.
         registered: Gymnasium's entry, for a registered id.
         factory: The callable, for `module:factory` and several agents.
+        wrappers: Callables around each copy by their names, the innermost first.
     """
 
     name: str
     arguments: dict[str, Any]
     registered: EnvSpec | None = None
     factory: Callable[..., Any] | None = None
+    wrappers: tuple[tuple[str, Callable[..., Any]], ...] = ()
 
     @property
     def has_native(self) -> bool:
-        """Whether the environment brings a vectorisation of its own."""
-        return self.registered is not None and self.registered.vector_entry_point is not None
+        """Whether the environment brings a vectorisation of its own, which no wrapper is around."""
+        registered = None if self.wrappers else self.registered
+        return registered is not None and registered.vector_entry_point is not None
 
     def plain(self) -> Environment:
         """A single copy, with its step limit but without Gymnasium's checking wrappers.
 
         Raises:
-            EnvironmentRefusedError: Gymnasium refuses, or the factory returns something else.
+            EnvironmentRefusedError: Gymnasium refuses, or the factory or a wrapper takes or returns
+                something else.
         """
-        if self.registered is None:
-            return _accepted(self.factory(**self.arguments) if self.factory else None, self.name)
-        bare = copy.copy(self.registered)
+        registered, name = self.registered, self.name
+        made = self._made() if registered is None else self._of_gymnasium(registered)
+        for name, wrapper in self.wrappers:
+            made = modules.call(wrapper, [made], {}, name=name, given="an environment")
+        return _accepted(made, name)
+
+    def _made(self) -> object:
+        given = ", ".join(f"{key}={value!r}" for key, value in self.arguments.items())
+        return modules.call(
+            self.factory, [], self.arguments, name=self.name, given=given or "nothing"
+        )
+
+    def _of_gymnasium(self, registered: EnvSpec) -> object:
+        bare = copy.copy(registered)
         # The rolling loop resets before it steps, and checks shapes itself.
         bare.order_enforce = False
         try:
-            made = gymnasium.make(bare, disable_env_checker=True, **self.arguments)
+            return gymnasium.make(bare, disable_env_checker=True, **self.arguments)
         except gymnasium.error.Error as error:
             raise EnvironmentRefusedError(f"{self.name}: {error}") from error
-        return _accepted(made, self.name)
 
     def native(self, copies: int) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
         """Copies in the environment's own vectorisation.
@@ -110,7 +123,8 @@ class Recipe:
         """
         if self.registered is None or not self.has_native:
             raise EnvironmentRefusedError(
-                f"{self.name} has no vectorisation of its own; use plain environments"
+                f"{self.name} has no vectorisation of its own, or is wrapped; use plain "
+                "environments"
             )
         try:
             return gymnasium.make_vec(
@@ -135,8 +149,8 @@ def _accepted(made: object, name: str) -> Environment:
         return made  # type: ignore[return-value]
     if not hasattr(made, "agent_iter"):
         raise EnvironmentRefusedError(
-            f"{name} returned a {type(made).__name__}; a factory returns a gymnasium.Env, or a "
-            "pettingzoo ParallelEnv or AECEnv"
+            f"{name} returned a {type(made).__name__}; return a gymnasium.Env, or a pettingzoo "
+            "ParallelEnv or AECEnv"
         )
     if not made.metadata.get("is_parallelizable"):  # type: ignore[attr-defined]
         raise EnvironmentRefusedError(
@@ -166,9 +180,15 @@ def resolve(
     arguments = specs.arguments_from_proto(reference)
     for key in _RESERVED & arguments.keys():
         raise EnvironmentRefusedError(f"{name}: the argument {key} is the sampler's; leave it out")
-    module, colon, rest = name.rpartition(":")
-    if colon:
-        return _of_module(name, module, rest, arguments, allowed_modules)
+    wrappers = tuple((one, modules.load(one, allowed_modules)) for one in reference.wrappers)
+    return dataclasses.replace(_unwrapped(name, arguments, allowed_modules), wrappers=wrappers)
+
+
+def _unwrapped(
+    name: str, arguments: dict[str, ArgumentValue], allowed_modules: Collection[str]
+) -> Recipe:
+    if references.is_reference(name):
+        return _of_module(name, arguments, allowed_modules)
     if several := _PETTINGZOO.fullmatch(name):
         return Recipe(name, arguments, factory=_of_pettingzoo(name, several[1], several[2]))
     if not _REGISTERED.fullmatch(name):
@@ -179,32 +199,12 @@ def resolve(
     return Recipe(name, arguments, registered=_registered(name))
 
 
-def _of_module(
-    name: str,
-    module: str,
-    rest: str,
-    arguments: dict[str, ArgumentValue],
-    allowed: Collection[str],
-) -> Recipe:
-    if not any(module == known or module.startswith(f"{known}.") for known in allowed):
-        raise EnvironmentRefusedError(
-            f"{name}: the module {module} is not allowed here; start the sampler with "
-            f"--allow-module {module} if you trust it"
-        )
-    try:
-        imported = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        raise EnvironmentRefusedError(
-            f"{name}: there is no module {error.name} here; install it or set PYTHONPATH"
-        ) from None
+def _of_module(name: str, arguments: dict[str, ArgumentValue], allowed: Collection[str]) -> Recipe:
+    module, _, rest = name.partition(":")
     if _REGISTERED.fullmatch(rest):
+        modules.load(f"{module}:__name__", allowed)  # to import it is enough
         return Recipe(name, arguments, registered=_registered(rest))
-    factory = getattr(imported, rest, None)
-    if not callable(factory):
-        raise EnvironmentRefusedError(f"{name}: {module} has no callable {rest!r}")
-    return Recipe(name, arguments, factory=factory)
+    return Recipe(name, arguments, factory=modules.load(name, allowed))
 
 
 def _of_pettingzoo(name: str, package: str, environment: str) -> Callable[..., Any]:

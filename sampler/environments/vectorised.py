@@ -15,8 +15,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from sampler.environments import actions, metrics, spaces
+from sampler.environments.modules import EnvironmentRefusedError
 from sampler.environments.observations import batch_writer, writer
-from sampler.environments.registry import EnvironmentRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

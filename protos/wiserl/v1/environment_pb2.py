@@ -26,7 +26,7 @@ _sym_db = _symbol_database.Default()
 from . import space_pb2 as wiserl_dot_v1_dot_space__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bwiserl/v1/environment.proto\x12\twiserl.v1\x1a\x15wiserl/v1/space.proto\"\xac\x01\n\x14\x45nvironmentReference\x12\n\n\x02id\x18\x01 \x01(\t\x12\x41\n\targuments\x18\x02 \x03(\x0b\x32..wiserl.v1.EnvironmentReference.ArgumentsEntry\x1a\x45\n\x0e\x41rgumentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.wiserl.v1.Argument:\x02\x38\x01\"\x9c\x01\n\x08\x41rgument\x12\x14\n\nbool_value\x18\x01 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x02 \x01(\x12H\x00\x12\x16\n\x0c\x64ouble_value\x18\x03 \x01(\x01H\x00\x12\x16\n\x0cstring_value\x18\x04 \x01(\tH\x00\x12-\n\nlist_value\x18\x05 \x01(\x0b\x32\x17.wiserl.v1.ArgumentListH\x00\x42\x06\n\x04kind\"3\n\x0c\x41rgumentList\x12#\n\x06values\x18\x01 \x03(\x0b\x32\x13.wiserl.v1.Argument\"\xc1\x01\n\x0f\x45nvironmentSpec\x12%\n\x06groups\x18\x01 \x03(\x0b\x32\x15.wiserl.v1.AgentGroup\x12\x13\n\x0bmulti_agent\x18\x02 \x01(\x08\x12\x1e\n\x11max_episode_steps\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12+\n\x0cglobal_state\x18\x04 \x01(\x0b\x32\x10.wiserl.v1.SpaceH\x01\x88\x01\x01\x42\x14\n\x12_max_episode_stepsB\x0f\n\r_global_state\"\x88\x01\n\nAgentGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x61gents\x18\x02 \x03(\t\x12%\n\x0bobservation\x18\x03 \x01(\x0b\x32\x10.wiserl.v1.Space\x12 \n\x06\x61\x63tion\x18\x04 \x01(\x0b\x32\x10.wiserl.v1.Space\x12\x13\n\x0b\x61\x63tion_mask\x18\x05 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bwiserl/v1/environment.proto\x12\twiserl.v1\x1a\x15wiserl/v1/space.proto\"\xbe\x01\n\x14\x45nvironmentReference\x12\n\n\x02id\x18\x01 \x01(\t\x12\x41\n\targuments\x18\x02 \x03(\x0b\x32..wiserl.v1.EnvironmentReference.ArgumentsEntry\x12\x10\n\x08wrappers\x18\x03 \x03(\t\x1a\x45\n\x0e\x41rgumentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.wiserl.v1.Argument:\x02\x38\x01\"\x9c\x01\n\x08\x41rgument\x12\x14\n\nbool_value\x18\x01 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x02 \x01(\x12H\x00\x12\x16\n\x0c\x64ouble_value\x18\x03 \x01(\x01H\x00\x12\x16\n\x0cstring_value\x18\x04 \x01(\tH\x00\x12-\n\nlist_value\x18\x05 \x01(\x0b\x32\x17.wiserl.v1.ArgumentListH\x00\x42\x06\n\x04kind\"3\n\x0c\x41rgumentList\x12#\n\x06values\x18\x01 \x03(\x0b\x32\x13.wiserl.v1.Argument\"\xc1\x01\n\x0f\x45nvironmentSpec\x12%\n\x06groups\x18\x01 \x03(\x0b\x32\x15.wiserl.v1.AgentGroup\x12\x13\n\x0bmulti_agent\x18\x02 \x01(\x08\x12\x1e\n\x11max_episode_steps\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12+\n\x0cglobal_state\x18\x04 \x01(\x0b\x32\x10.wiserl.v1.SpaceH\x01\x88\x01\x01\x42\x14\n\x12_max_episode_stepsB\x0f\n\r_global_state\"\x88\x01\n\nAgentGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x61gents\x18\x02 \x03(\t\x12%\n\x0bobservation\x18\x03 \x01(\x0b\x32\x10.wiserl.v1.Space\x12 \n\x06\x61\x63tion\x18\x04 \x01(\x0b\x32\x10.wiserl.v1.Space\x12\x13\n\x0b\x61\x63tion_mask\x18\x05 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,15 +36,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENVIRONMENTREFERENCE_ARGUMENTSENTRY']._loaded_options = None
   _globals['_ENVIRONMENTREFERENCE_ARGUMENTSENTRY']._serialized_options = b'8\001'
   _globals['_ENVIRONMENTREFERENCE']._serialized_start=66
-  _globals['_ENVIRONMENTREFERENCE']._serialized_end=238
-  _globals['_ENVIRONMENTREFERENCE_ARGUMENTSENTRY']._serialized_start=169
-  _globals['_ENVIRONMENTREFERENCE_ARGUMENTSENTRY']._serialized_end=238
-  _globals['_ARGUMENT']._serialized_start=241
-  _globals['_ARGUMENT']._serialized_end=397
-  _globals['_ARGUMENTLIST']._serialized_start=399
-  _globals['_ARGUMENTLIST']._serialized_end=450
-  _globals['_ENVIRONMENTSPEC']._serialized_start=453
-  _globals['_ENVIRONMENTSPEC']._serialized_end=646
-  _globals['_AGENTGROUP']._serialized_start=649
-  _globals['_AGENTGROUP']._serialized_end=785
+  _globals['_ENVIRONMENTREFERENCE']._serialized_end=256
+  _globals['_ENVIRONMENTREFERENCE_ARGUMENTSENTRY']._serialized_start=187
+  _globals['_ENVIRONMENTREFERENCE_ARGUMENTSENTRY']._serialized_end=256
+  _globals['_ARGUMENT']._serialized_start=259
+  _globals['_ARGUMENT']._serialized_end=415
+  _globals['_ARGUMENTLIST']._serialized_start=417
+  _globals['_ARGUMENTLIST']._serialized_end=468
+  _globals['_ENVIRONMENTSPEC']._serialized_start=471
+  _globals['_ENVIRONMENTSPEC']._serialized_end=664
+  _globals['_AGENTGROUP']._serialized_start=667
+  _globals['_AGENTGROUP']._serialized_end=803
 # @@protoc_insertion_point(module_scope)

@@ -53,18 +53,27 @@ class EnvironmentReference(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
+    WRAPPERS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     @_builtins.property
     def arguments(self) -> _containers.MessageMap[_builtins.str, Global___Argument]: ...
+    @_builtins.property
+    def wrappers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is put around each copy of the environment, the innermost first: `module:wrapper` names a
+        function from an environment to an environment, under the same rule as `module:factory`. A
+        sampler that has no such thing refuses the environment.
+        """
+
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         arguments: _abc.Mapping[_builtins.str, Global___Argument] | None = ...,
+        wrappers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "id", b"id", "wrappers", b"wrappers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

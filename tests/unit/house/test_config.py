@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from common import specs
@@ -54,3 +56,22 @@ def test_a_run_needs_an_environment():
 def test_an_argument_that_cannot_travel_is_refused():
     with pytest.raises(InvalidFieldError, match=r"arguments\[x\]"):
         RunConfig(env="A-v0", env_args={"x": object()}).training_environment()
+
+
+def test_evaluations_wear_the_wrappers_of_training_unless_told_otherwise():
+    config = RunConfig(env="A-v0", wrapper=("m:A", "n:B"))
+    assert list(config.training_environment().wrappers) == ["m:A", "n:B"]
+    assert list(config.evaluation_environment().wrappers) == ["m:A", "n:B"]
+    bare = dataclasses.replace(config, eval_wrapper=("none",))
+    assert list(bare.evaluation_environment().wrappers) == []
+    other = dataclasses.replace(config, env="e:make", eval_wrapper=("o:C",))
+    assert list(other.evaluation_environment().wrappers) == ["o:C"]
+    assert other.modules() == ("e", "m", "n", "o")
+
+
+@pytest.mark.parametrize(
+    ("field", "name"), [("wrapper", "Mine"), ("wrapper", "none"), ("eval_wrapper", "Mine")]
+)
+def test_a_wrapper_has_a_module(field, name):
+    with pytest.raises(InvalidFieldError, match=f"{field}: '{name}' is no module:wrapper"):
+        RunConfig(**{field: (name,)})

@@ -154,6 +154,17 @@ def test_a_curve_is_drawn_of_what_there_is(tmp_path):
     assert plots.draw(folder, tmp_path / "curve.svg").read_text().startswith("<?xml")
 
 
+def test_evaluations_whose_returns_are_equal_are_drawn(tmp_path):
+    folder = make(tmp_path)
+    folder.write_config({"algorithm": "ppo", "run": {"env": "CartPole-v1", "seed": 3}})
+    mean = float(np.mean([0.1] * 3))
+    assert mean > 0.1, "or this test shows nothing"
+    names = [f"eval/{name}_reward" for name in ("mean", "std", "min", "max")]
+    table = Table(folder.evaluations, ("global_step", *names))
+    table.append(dict(zip(("global_step", *names), (10, mean, 1e-17, 0.1, 0.1), strict=True)))
+    assert plots.draw(folder).exists()
+
+
 def test_a_running_mean_is_over_the_last_values():
     values = np.array([1.0, 2.0, 3.0, 4.0])
     assert plots._running_mean(values, 2).tolist() == [1.0, 1.5, 2.5, 3.5]

@@ -48,7 +48,7 @@ def test_a_file_of_the_working_directory(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("reference", ["no_such_module:PPO", "learner.no_such:PPO"])
 def test_a_module_that_is_not_there(reference):
-    with pytest.raises(InvalidFieldError, match="install it, or start in the folder"):
+    with pytest.raises(InvalidFieldError, match="start in the folder that holds it"):
         registry.resolve(reference)
 
 

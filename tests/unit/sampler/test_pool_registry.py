@@ -13,8 +13,9 @@ from pool_rolls import MODULE, reference
 
 from common import spaces, specs
 from protos.wiserl.v1 import environment_pb2
+from sampler.environments.modules import EnvironmentRefusedError
 from sampler.environments.plain import PlainEnvironments
-from sampler.environments.registry import EnvironmentRefusedError, resolve
+from sampler.environments.registry import resolve
 
 
 def test_a_registered_id_is_always_built_with_its_step_limit_and_without_checking_wrappers():
@@ -60,8 +61,8 @@ def test_a_module_may_register_ids():
         ("../CartPole-v1", "is no environment id"),
         ("NoSuchEnvironment-v0", "NoSuchEnvironment"),
         ("CartPole-v999", "CartPole"),
-        (f"{MODULE}:Nothing", "no callable 'Nothing'"),
-        (f"{MODULE}.nowhere:Thing", "there is no module"),
+        (f"{MODULE}:Nothing", "no 'Nothing' in pool_environments"),
+        (f"{MODULE}.nowhere:Thing", "start in the folder that holds it"),
         (f"{MODULE}:Nothing-v3", "Nothing"),
     ],
 )
@@ -75,6 +76,72 @@ def test_other_names_are_refused(name, says):
 def test_a_factory_must_return_an_environment():
     recipe = resolve(reference("not_an_environment"), [MODULE])
     with pytest.raises(EnvironmentRefusedError, match="returned a str"):
+        recipe.plain()
+
+
+class Doubled(gymnasium.Wrapper):
+    def reset(self, **given):
+        observation, info = super().reset(**given)
+        return 2 * observation, info
+
+
+def shifted(env):
+    return gymnasium.wrappers.TransformObservation(env, lambda seen: seen + 1, None)
+
+
+def wrapped(name, *wrappers, **arguments):
+    message = reference(name, **arguments)
+    message.wrappers.extend(f"{__name__}:{wrapper}" for wrapper in wrappers)
+    return message
+
+
+def test_wrappers_are_around_every_copy_the_innermost_first():
+    allowed = [MODULE, __name__]
+    for order, seen in ((("Doubled", "shifted"), 1), (("shifted", "Doubled"), 2)):
+        environment = resolve(wrapped("Counting", *order), allowed).plain()
+        observation, _ = environment.reset()
+        assert observation[0] == seen
+        assert environment.unwrapped.length == 3
+
+
+def test_what_is_wrapped_keeps_its_step_limit_and_loses_its_own_vectorisation():
+    recipe = resolve(wrapped("CartPole-v1", "shifted"), [__name__])
+    assert recipe.plain().spec.max_episode_steps == 500
+    assert not recipe.has_native
+    with pytest.raises(EnvironmentRefusedError, match="is wrapped"):
+        recipe.native(2)
+
+
+def test_a_wrapper_needs_an_allowed_module():
+    with pytest.raises(EnvironmentRefusedError, match=f"--allow-module {__name__}"):
+        resolve(wrapped("CartPole-v1", "shifted"), [MODULE])
+
+
+def takes_two(env, times):
+    return env
+
+
+def forgets_to_return(env):
+    del env
+
+
+@pytest.mark.parametrize(
+    ("name", "wrapper", "says"),
+    [
+        ("Counting", "takes_two", r"takes \(env, times\), .* an environment: .*'times'"),
+        ("Counting", "forgets_to_return", "returned a NoneType; return a gymnasium.Env"),
+        ("Counting", "MODULE", "is a str; name a function"),
+    ],
+)
+def test_a_wrapper_that_is_none_is_told_what_it_has_to_be(name, wrapper, says):
+    recipe = resolve(wrapped(name, wrapper), [MODULE, __name__])
+    with pytest.raises(EnvironmentRefusedError, match=says):
+        recipe.plain()
+
+
+def test_arguments_that_a_factory_does_not_take_are_told():
+    recipe = resolve(reference("Counting", size=2), [MODULE])
+    with pytest.raises(EnvironmentRefusedError, match=r"takes \(length.*called with size=2"):
         recipe.plain()
 
 

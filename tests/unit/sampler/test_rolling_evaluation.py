@@ -105,7 +105,7 @@ def test_an_evaluation_environment_must_have_the_training_environments_spaces():
     pool = InlinePool(config("Counting", evaluation_environment=config("Masked").environment))
     ready(pool, pool_models.uniform_choice)
     with pytest.raises(
-        PoolError, match="to evaluate in, is not as the training environment: .*observation is"
+        PoolError, match=r"to evaluate in, is not as the training environment: .*observation is"
     ):
         evaluate(pool, [1])
 

@@ -27,8 +27,8 @@ from common.signature import (
 )
 from protos.wiserl.v1 import environment_pb2
 from sampler.environments import building
+from sampler.environments.modules import EnvironmentRefusedError
 from sampler.environments.observations import WrongObservationError
-from sampler.environments.registry import EnvironmentRefusedError
 from sampler.inline_pool import InlinePool
 from sampler.pool import PoolConfig, PoolError
 from sampler.seeding import SlotIdentity

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pool_rolls import config, ready, roll
 
 from sampler.environments.building import FEWEST_FOR_NATIVE
-from sampler.environments.registry import EnvironmentRefusedError
+from sampler.environments.modules import EnvironmentRefusedError
 from sampler.inline_pool import InlinePool
 from sampler.seeding import SlotIdentity
 
