@@ -25,7 +25,7 @@ class Corridor(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Back to the beginning."""
-        super().reset(seed=seed)
+        super().reset(seed=seed, options=options)
         self._place = self._steps = 0
         return self._observed(), {}
 

@@ -4,8 +4,8 @@
 
 The module is called with a tensor for each leaf of the observation space ([N, *shape]; floats as
 float32, bytes as they are) and returns features [N, F]. Heads for actions and values, and
-`--hidden-sizes` before them, are put behind it. It travels as an ONNX graph: no Dropout, no BatchNorm,
-no branching on values.
+`--hidden-sizes` before them, are put behind it. It travels as an ONNX graph: no Dropout, no
+BatchNorm, no branching on values.
 """
 
 import torch

@@ -3,8 +3,9 @@
     wiserl train ppo --env CartPole-v1 --wrapper own_wrapper:WithoutVelocities
     wiserl train ppo --env CartPole-v1 --wrapper own_wrapper:repeated_twice
 
-It is put around every copy of the environment, in training and in evaluation (`--eval-wrapper` names
-others for that). Gymnasium's own are named the same way: `--wrapper gymnasium.wrappers:ClipAction`.
+It is put around every copy of the environment, in training and in evaluation (`--eval-wrapper`
+names others for that). Gymnasium's own are named the same way:
+`--wrapper gymnasium.wrappers:ClipAction`.
 """
 
 from typing import Any, SupportsFloat

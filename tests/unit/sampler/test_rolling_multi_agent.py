@@ -287,7 +287,7 @@ def test_rows_are_those_of_a_bare_loop_over_the_environment():
         ("smac/x_v1", "none of the packages"),
         ("mpe2/simple_v9", "mpe2 has no environment simple_v9"),
         ("team_environments:TakesTurns", "agents take turns"),
-        ("team_environments:gymnasium.spaces", "no callable"),
+        ("team_environments:gymnasium.spaces", "is a module; name a function"),
     ],
 )
 def test_what_cannot_be_built_is_refused_by_name(name, words):
