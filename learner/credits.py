@@ -1,7 +1,8 @@
 """Credits: how many fragments each sampler may have in flight while nobody waits for a round.
 
-A state machine without network or clock. All samplers together have a fixed number in flight, so
-that more of them bring no more stale rows; each has at least one, else it could do nothing.
+A state machine without network or clock. All samplers together have no more than a fixed number in
+flight, so that more of them bring no more stale rows; each has at least one, else it could do
+nothing.
 """
 
 from __future__ import annotations
@@ -25,11 +26,17 @@ class Credit:
         grant_id: The same however often the number changes; never used for other work.
         sampler_id: Who has it.
         fragments: How many it may have in flight; at least 1.
+        rows: T of each.
     """
 
     grant_id: int
     sampler_id: str
     fragments: int
+    rows: int
+
+
+SHORTEST = 8
+"""The shortest fragments are this part of the longest: each costs a push, however short it is."""
 
 
 class Credits:
@@ -40,12 +47,12 @@ class Credits:
 
     Args:
         fragments: In flight in all, at least 1; more where there are more samplers than that.
-        rows: T of each.
+        per_slot: In flight for each slot at most; None for no such bound.
+        rows: T of each, but for samplers that were given shorter ones.
         version: The policy version to act with; any later one does as well.
         grant_ids: Where ids come from.
 
     Attributes:
-        rows: The same.
         version: The same.
 
     Raises:
@@ -53,15 +60,22 @@ class Credits:
     """
 
     def __init__(
-        self, fragments: int, *, rows: int, version: int, grant_ids: Iterator[int]
+        self,
+        fragments: int,
+        *,
+        per_slot: int | None = None,
+        rows: int,
+        version: int,
+        grant_ids: Iterator[int],
     ) -> None:
         if fragments < 1:
             raise InvalidFieldError(
                 "fragments_in_flight", f"{fragments} is below 1; nobody could roll anything"
             )
-        self.rows = rows
         self.version = version
+        self._rows = rows
         self._fragments = fragments
+        self._per_slot = per_slot
         self._grant_ids = grant_ids
         self._dealt: dict[str, Credit] = {}
 
@@ -73,14 +87,50 @@ class Credits:
             if seat.sampler_id in self._dealt
         }
         changed = []
-        shares = proportional(self._fragments, [seat.slots for seat in seats])
-        for seat, share in zip(seats, shares, strict=True):
+        slots = [seat.slots for seat in seats]
+        total = self._fragments
+        if self._per_slot is not None:
+            total = min(total, self._per_slot * sum(slots))
+        for seat, share in zip(seats, proportional(total, slots), strict=True):
             before = self._dealt.get(seat.sampler_id)
             if before is None or before.fragments != share:
-                grant_id = before.grant_id if before else next(self._grant_ids)
-                credit = self._dealt[seat.sampler_id] = Credit(grant_id, seat.sampler_id, share)
-                changed.append(credit)
+                changed.append(self._give(seat.sampler_id, share, before))
         return changed
+
+    def _give(self, sampler_id: str, fragments: int, before: Credit | None) -> Credit:
+        """The same grant with another number, or a first one."""
+        if before is None:
+            credit = Credit(next(self._grant_ids), sampler_id, fragments, self._rows)
+        else:
+            credit = dataclasses.replace(before, fragments=fragments)
+        self._dealt[sampler_id] = credit
+        return credit
+
+    def shorten(self, sampler_id: str) -> tuple[int, Credit] | None:
+        """Halves the fragments of a sampler, until it registers anew.
+
+        Returns:
+            The grant that is over, and the one in its place; None where they are as short as they
+            get, or the sampler has no grant.
+        """
+        before = self._dealt.get(sampler_id)
+        if before is None or before.rows // 2 < max(1, self._rows // SHORTEST):
+            return None
+        after = dataclasses.replace(before, grant_id=next(self._grant_ids), rows=before.rows // 2)
+        self._dealt[sampler_id] = after
+        return before.grant_id, after
+
+    def rows_of(self, sampler_id: str) -> int:
+        """T of what a sampler is granted now."""
+        credit = self._dealt.get(sampler_id)
+        return credit.rows if credit else self._rows
+
+    def are_rows_of(self, sampler_id: str, rows: int) -> bool:
+        """Whether a sampler was ever granted fragments of so many rows."""
+        granted, shortest = self._rows, self.rows_of(sampler_id)
+        while granted > shortest and granted != rows:
+            granted //= 2
+        return granted == rows
 
     def take_back(self, sampler_id: str) -> list[int]:
         """Ends a sampler's grant; answers its id, if there is one."""

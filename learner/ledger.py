@@ -10,7 +10,9 @@ class LossReason(enum.StrEnum):
     """Why trajectories were lost. Also the name of the metric `ledger/<reason>_pushes`."""
 
     STALE = "stale"
-    """The grant was over, or never known."""
+    """The grant was over or never known, or the policy too old when the push came."""
+    AGED = "aged"
+    """The policy was too old by the time that the rows would have been trained on."""
     ENDED = "ended"
     """The step budget was met already."""
     REFUSED = "refused"
@@ -24,7 +26,8 @@ class LossReason(enum.StrEnum):
     BEYOND_BUDGET = "beyond_budget"
     """Valid rows of the last round that exceed the step budget."""
     ABANDONED = "abandoned"
-    """Fragments of a round that was still open when the run ended."""
+    """Fragments of a round that was still open, or of a queue not yet trained on, when the run was
+    ended."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,8 +40,8 @@ class Answers:
         spec: The environment as the first sampler found it; None until one registered.
         draining: Whether every call is answered UNAVAILABLE.
         milestones: Grows whenever something happens that training may be waiting for: a spec, a
-            sampler that comes or goes, a closed round, a push into replay, a complete evaluation, a
-            sampler that was told that the run is over, draining.
+            sampler that comes or goes, a closed round, a push into replay or a queue, a complete
+            evaluation, a sampler that was told that the run is over, draining.
         journal: What there is to say to people.
     """
 
@@ -150,7 +150,7 @@ class Answers:
         """Takes a push, or says why not; None while there is no room, and it may wait for longer.
 
         A round has room for all it granted: nothing ever waits. Replay takes as much as its limiter
-        lets in.
+        lets in, a queue as much as it holds.
 
         Args:
             now: The time.
@@ -172,7 +172,7 @@ class Answers:
         )
         if verdict is None:
             return None
-        if self._dealer.round is not rolling or self._intake.replay is not None:
+        if self._dealer.round is not rolling or self._intake.flow is not None:
             self.milestones += 1
         if self.budget_met != met:
             self._everyone_changed = True

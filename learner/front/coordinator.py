@@ -10,7 +10,11 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from common import signature
+from common.errors import InvalidFieldError
 from learner.front.answers import Answers
+from learner.front.queue_intake import QueueIntake
+from learner.front.replay_intake import ReplayIntake
+from learner.staleness import FRAGMENTS_PER_SLOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,9 +22,11 @@ if TYPE_CHECKING:
     from common.signature import Signature
     from learner.experience.on_policy import OnPolicyBatch
     from learner.experience.replay import ReplayStore
+    from learner.experience.segment_queue import Fragment
     from learner.exploration import Exploration
     from learner.publishing.publication import Publication
     from learner.rate_limiter import RateLimiter
+    from learner.staleness import PublishingInterval, StalenessSettings
     from protos.wiserl.v1 import learner_pb2, trajectory_pb2
 
 
@@ -107,6 +113,7 @@ class Coordinator(Answers):
             ValueError: The version is not above the newest one.
         """
         self._bulletin.publish(publication)
+        self._intake.publications.published(publication.version)
         if scalars is not None:
             self._bulletin.set_scalars(scalars)
         self._everyone_changed = True
@@ -156,19 +163,67 @@ class Coordinator(Answers):
             InvalidFieldError: No fragments in flight, or a store of another number of rows.
             ValueError: Nothing is published, or rounds or a replay were opened before.
         """
-        if self._bulletin.publication is None:
-            raise ValueError("open_run and publish come before open_replay")
-        self._intake.open_replay(
+        if store.settings.block_rows != self._intake.fragment_rows:
+            raise InvalidFieldError(
+                "block_rows",
+                f"{store.settings.block_rows}, but fragments have {self._intake.fragment_rows} "
+                "rows; a block holds one fragment",
+            )
+        self._intake.open_flow(
             now,
-            store,
-            limiter,
+            lambda books: ReplayIntake(store, limiter, books),
             version=self.newest_version,
             fragments_in_flight=fragments_in_flight,
         )
 
+    def open_queue(
+        self, now: float, settings: StalenessSettings, interval: PublishingInterval
+    ) -> None:
+        """Sends all pushes into a queue from now on, and grants every slot fragments in flight.
+
+        The first grants wait inside for `expect_samplers`. Of a resumed run whose budget is met,
+        nothing is granted.
+
+        Args:
+            now: The time.
+            settings: How old experience may be, and how much an update takes.
+            interval: Adapts to what is found stale.
+
+        Raises:
+            InvalidFieldError: So little may be in flight that nobody could roll anything.
+            ValueError: Nothing is published, or rounds, a replay or a queue were opened before.
+        """
+        self._intake.open_flow(
+            now,
+            lambda books: QueueIntake(settings, interval, books, self._dealer.judged),
+            version=self.newest_version,
+            fragments_in_flight=settings.most_in_flight,
+            per_slot=FRAGMENTS_PER_SLOT,
+        )
+
+    def take_fragments(self) -> list[Fragment]:
+        """What the next update is to be made on, which makes room for what is held.
+
+        Empty while there is not enough, and without a queue. At the end of the budget the last
+        batches may be smaller.
+        """
+        flow = self._intake.flow
+        if not isinstance(flow, QueueIntake):
+            return []
+        was_full = not flow.has_room()
+        taken = flow.take()
+        if was_full and flow.has_room():
+            self._pushes_changed = True
+        return taken
+
     def updates_due(self) -> int:
         """How many gradient steps may be taken now; 0 without a replay."""
-        return self._intake.updates_due()
+        return self._replay.limiter.due() if self._replay else 0
+
+    @property
+    def _replay(self) -> ReplayIntake | None:
+        flow = self._intake.flow
+        return flow if isinstance(flow, ReplayIntake) else None
 
     def updated(self, count: int) -> None:
         """Counts gradient steps, which makes room for what is held.
@@ -176,7 +231,7 @@ class Coordinator(Answers):
         Raises:
             ValueError: There is no replay.
         """
-        replay = self._intake.replay
+        replay = self._replay
         if replay is None:
             raise ValueError("updates are counted against a replay; open_replay comes first")
         was_full = not replay.limiter.may_insert()
@@ -185,15 +240,27 @@ class Coordinator(Answers):
             self._pushes_changed = True
 
     def take_ended(self) -> list[tuple[int, trajectory_pb2.Episode]]:
-        """The training episodes that came into replay and were not taken yet, in order.
+        """The training episodes that came into a replay or queue and were not taken yet, in order.
 
         Each with the environment steps of the run when it ended.
         """
-        return self._intake.replay.take_ended() if self._intake.replay else []
+        return self._intake.flow.take_ended() if self._intake.flow else []
 
-    def replay_metrics(self) -> dict[str, float]:
-        """The state of the replay by metric name; empty without one."""
+    def take_lags(self) -> dict[str, float]:
+        """How far behind the policies were that acted, by metric name, since last asked.
+
+        Of a replay that is what came into it, of a queue what was taken out of it.
+        """
+        return self._intake.flow.take_lags() if self._intake.flow else {}
+
+    def flow_metrics(self) -> dict[str, float]:
+        """The state of the replay or queue by metric name; empty without one."""
         return self._intake.metrics()
+
+    @property
+    def updates_since_publication(self) -> int:
+        """Batches taken out of a queue since the newest version was published."""
+        return self._intake.publications.updates_since(self.newest_version)
 
     def start_evaluation(self, now: float, seeds: Sequence[int]) -> int:
         """Has the newest version play a greedy episode for each seed; answers the evaluation's id.

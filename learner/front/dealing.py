@@ -31,7 +31,7 @@ class Dealer:
     Attributes:
         sessions: The samplers.
         round: The round that is being rolled; None between rounds.
-        credits: What may be in flight into replay; None where rounds are rolled, or nothing is.
+        credits: What may be in flight; None where rounds are rolled, or nothing is.
         evaluations: The evaluations.
         finish_reason: Why the run is over; None while it is not.
     """
@@ -82,14 +82,45 @@ class Dealer:
         self.round = Round(version, fragments=fragments, rows=rows, grant_ids=self._grant_ids)
         self.deal(now)
 
-    def open_credits(self, now: float, version: int, *, fragments: int, rows: int) -> None:
+    def open_credits(
+        self, now: float, version: int, *, fragments: int, rows: int, per_slot: int | None = None
+    ) -> None:
         """Begins to grant fragments in flight, of a version or any later one.
 
         Raises:
             InvalidFieldError: `fragments` below 1.
         """
-        self.credits = Credits(fragments, rows=rows, version=version, grant_ids=self._grant_ids)
+        self.credits = Credits(
+            fragments, per_slot=per_slot, rows=rows, version=version, grant_ids=self._grant_ids
+        )
         self.deal(now)
+
+    def judged(self, index: int, *, rows: int, fragments: int, is_stale: bool) -> None:
+        """Takes note of whether fragments of a sampler were stale when they were looked at.
+
+        One that is mostly stale takes too long over a fragment, or to bring it: it gets shorter
+        ones. Those that are longer than what it is granted now say nothing any more.
+        """
+        session = next((each for each in self.sessions if each.index == index), None)
+        if session is None or self.credits is None:
+            return
+        if rows != self.credits.rows_of(session.sampler_id):
+            return
+        is_mostly = session.judge(fragments, is_stale=is_stale)
+        shortened = self.credits.shorten(session.sampler_id) if is_mostly else None
+        if shortened is None:
+            return
+        over, credit = shortened
+        self.sessions.drop(session, [over])
+        self.sessions.put(session, [_flow(credit, self.credits)])
+        self._journal.warn(
+            "sampler_stale",
+            index=session.index,
+            name=session.name,
+            rows=credit.rows,
+            remedy="more than half of what it brings is too old, so its segments are half as long "
+            "now; raise max_staleness, or see why it is slow",
+        )
 
     def stop_collecting(self) -> None:
         """Nothing more is to be collected; what is in flight is over."""
@@ -222,7 +253,9 @@ def _collect(grant: RoundGrant, of: Round) -> grant_pb2.Grant:
 
 def _flow(credit: Credit, of: Credits) -> grant_pb2.Grant:
     amount = grant_pb2.WindowAmount(fragments=credit.fragments)
-    collect = grant_pb2.CollectGrant(rows=of.rows, version=of.version, or_newer=True, window=amount)
+    collect = grant_pb2.CollectGrant(
+        rows=credit.rows, version=of.version, or_newer=True, window=amount
+    )
     return grant_pb2.Grant(grant_id=credit.grant_id, collect=collect)
 
 

@@ -1,4 +1,4 @@
-"""Intake: pushes, each counted once, on their way into a round or into replay."""
+"""Intake: pushes, each counted once, on their way into a round, into replay or into a queue."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from learner.experience import columns
 from learner.experience.on_policy import VALID, OnPolicyBatch, OnPolicyStore
 from learner.front import admission
 from learner.front.admission import Admission
+from learner.front.flowing import Books, Flow
 from learner.front.refusals import Refusal
-from learner.front.replay_intake import ReplayIntake
 from learner.front.watching import Curve
 from learner.ledger import Ledger, LossReason
+from learner.staleness import Publications
 from protos.wiserl.v1 import learner_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from common.signature import Signature
-    from learner.experience.replay import ReplayStore
     from learner.front.dealing import Dealer
     from learner.front.journal import Journal
     from learner.front.sessions import Session
     from learner.front.settings import FrontSettings
-    from learner.rate_limiter import RateLimiter
     from learner.totals import Header
     from protos.wiserl.v1 import trajectory_pb2
 
@@ -40,7 +41,8 @@ class Intake:
         curve: Of the returns of training episodes.
         fragment_rows: T of what will be granted, as far as is known at registration.
         fragment_bytes: What the columns of one such fragment take.
-        replay: Where pushes go if not into rounds.
+        flow: Where pushes go if not into rounds.
+        publications: The versions that there were.
     """
 
     def __init__(
@@ -50,7 +52,8 @@ class Intake:
         self.curve = Curve()
         self.fragment_rows = 0
         self.fragment_bytes = 0
-        self.replay: ReplayIntake | None = None
+        self.flow: Flow | None = None
+        self.publications = Publications()
         self._header = header
         self._total_steps = settings.total_steps
         self._hold_seconds = settings.limits.hold_seconds
@@ -104,8 +107,8 @@ class Intake:
         """
         if self._store is None:
             raise ValueError("open_run and publish come before the first round")
-        if self.replay is not None:
-            raise ValueError("pushes go into replay; no round can be opened")
+        if self.flow is not None:
+            raise ValueError("pushes go into a replay or a queue; no round can be opened")
         if self._dealer.round is not None or self._closed is not None:
             raise ValueError("the round before is still open, or closed_round was not taken")
         if self.is_over:
@@ -114,53 +117,49 @@ class Intake:
         self._stored_steps = 0
         self._dealer.open_round(now, version, fragments=n_envs, rows=n_steps)
 
-    def open_replay(
+    def open_flow(
         self,
         now: float,
-        store: ReplayStore,
-        limiter: RateLimiter,
+        make: Callable[[Books], Flow],
         *,
         version: int,
         fragments_in_flight: int,
+        per_slot: int | None = None,
     ) -> None:
-        """Sends all pushes into a store from now on, and grants credits.
+        """Has all pushes flow from now on, and grants windows of fragments in flight.
+
+        Args:
+            now: The time.
+            make: Makes what they flow into.
+            version: The newest.
+            fragments_in_flight: Of all samplers together at most; each has at least one.
+            per_slot: For each slot at most.
 
         Raises:
-            InvalidFieldError: `fragments_in_flight` below 1, or a store of another T.
-            ValueError: The run is not open or over, or rounds or a replay were opened.
+            InvalidFieldError: `fragments_in_flight` below 1.
+            ValueError: The run is not open, nothing is published, or rounds or a flow are open.
         """
-        if self._checks is None:
-            raise ValueError("open_run and publish come before open_replay")
-        if self.replay is not None or self._dealer.round is not None or self._closed is not None:
-            raise ValueError("rounds or a replay are open already")
-        if store.settings.block_rows != self.fragment_rows:
-            raise InvalidFieldError(
-                "block_rows",
-                f"{store.settings.block_rows}, but fragments have {self.fragment_rows} rows; a "
-                "block holds one fragment",
-            )
+        if self._checks is None or not version:
+            raise ValueError("open_run and publish come before the first grant")
+        if self.flow is not None or self._dealer.round is not None or self._closed is not None:
+            raise ValueError("rounds, a replay or a queue are open already")
+        books = Books(self._header, self._total_steps, self.ledger, self.curve, self.publications)
+        flow = make(books)
         if self.is_over:
-            limiter.finish()
+            flow.finish()
         else:
             self._dealer.open_credits(
-                now, version, fragments=fragments_in_flight, rows=self.fragment_rows
+                now,
+                version,
+                fragments=fragments_in_flight,
+                per_slot=per_slot,
+                rows=self.fragment_rows,
             )
-        self.replay = ReplayIntake(
-            store,
-            limiter,
-            self._header,
-            total_steps=self._total_steps,
-            ledger=self.ledger,
-            curve=self.curve,
-        )
-
-    def updates_due(self) -> int:
-        """How many gradient steps may be taken now; 0 without a replay."""
-        return self.replay.limiter.due() if self.replay else 0
+        self.flow = flow
 
     def metrics(self) -> dict[str, float]:
-        """The state of the replay by metric name; empty without one."""
-        return self.replay.metrics() if self.replay else {}
+        """The state of the replay or queue by metric name; empty without one."""
+        return self.flow.metrics() if self.flow else {}
 
     def take_closed(self) -> OnPolicyBatch | None:
         """The round that is complete, once; None while there is none."""
@@ -171,15 +170,17 @@ class Intake:
         """Ends the collecting before the budget is met; evaluations may follow."""
         self._stopped = True
         self.abandon()
-        if self.replay is not None:
-            self.replay.limiter.finish()
+        if self.flow is not None:
+            self.flow.finish()
         self._dealer.stop_collecting()
 
     def abandon(self) -> None:
-        """Counts what a round that will never be complete had got."""
+        """Counts what a round that will never be complete had got, or what is left in a queue."""
         current = self._dealer.round
-        if current is not None and current.delivered:
-            self.ledger.add(LossReason.ABANDONED, rows=current.delivered * current.rows)
+        rows = current.delivered * current.rows if current is not None else 0
+        rows += self.flow.abandon() if self.flow is not None else 0
+        if rows:
+            self.ledger.add(LossReason.ABANDONED, rows=rows)
             self._header.commit()
 
     def push(
@@ -231,15 +232,15 @@ class Intake:
         Raises:
             Refusal: RESOURCE_EXHAUSTED with RetryInfo: it was held for long enough.
         """
-        replay = self.replay
-        if replay is None or self.is_over:
+        flow = self.flow
+        if flow is None or self.is_over:
             return True
-        has_room, waited = replay.limiter.may_insert(), now - since
+        has_room, waited = flow.has_room(), now - since
         if not has_room and waited < self._hold_seconds:
             return False
-        replay.wait_seconds += waited
+        flow.wait_seconds += waited
         if not has_room:
-            raise Refusal.no_room(waited)
+            raise Refusal.no_room(waited, flow.full)
         return True
 
     def lose_unknown(self, request: learner_pb2.PushTrajectoriesRequest) -> None:
@@ -258,31 +259,42 @@ class Intake:
         if self.is_over:
             self._lose(LossReason.ENDED, request)
             return _ENDED
-        if self.replay is not None:
-            return self._into_replay(now, session, request.batch, self.replay, newest_version)
+        if self.flow is not None:
+            return self._into_flow(now, session, request, self.flow, newest_version)
         return self._into_round(now, session, request)
 
-    def _into_replay(
+    def _into_flow(
         self,
         now: float,
         session: Session,
-        batch: trajectory_pb2.TrajectoryBatch,
-        replay: ReplayIntake,
+        request: learner_pb2.PushTrajectoriesRequest,
+        flow: Flow,
         newest_version: int,
     ) -> learner_pb2.Verdict.ValueType:
         """Any fragments of the run do, whatever grant they were rolled under."""
+        batch = request.batch
         try:
-            admission.check_flowing(
-                batch, session, rows=self.fragment_rows, newest_version=newest_version
-            )
+            rows = self._rows_of(session, batch.rows)
+            admission.check_flowing(batch, session, rows=rows, newest_version=newest_version)
+            fragments = len(batch.slots)
+            if flow.turns_away(session.index, batch.version, rows=rows, fragments=fragments):
+                self._lose(LossReason.STALE, request)
+                return _STALE
             segment = self._opened[0].segment(batch)
         except InvalidFieldError as error:
             raise Refusal.invalid(error, "batch") from None
-        steps = replay.insert(segment, admission.keys_of(batch.slots, session.index))
+        keys = admission.keys_of(batch.slots, session.index)
+        steps = flow.insert(segment, keys, batch.version)
         self._count(now, session, batch, steps)
         if self.budget_met:
             self._dealer.stop_collecting()
         return _ACCEPTED
+
+    def _rows_of(self, session: Session, rows: int) -> int:
+        """T of a push of so many rows: this, where the sampler was granted such fragments."""
+        dealt = self._dealer.credits
+        is_granted = dealt is not None and dealt.are_rows_of(session.sampler_id, rows)
+        return rows if is_granted else self.fragment_rows
 
     def _into_round(
         self, now: float, session: Session, request: learner_pb2.PushTrajectoriesRequest

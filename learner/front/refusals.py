@@ -61,13 +61,13 @@ class Refusal(WiseRLError):  # noqa: N818 - it is an answer, not a failure
         return cls(Code.RESOURCE_EXHAUSTED, Reason.TOO_LARGE, message)
 
     @classmethod
-    def no_room(cls, waited_seconds: float) -> Self:
-        """The learner is busy with what it has; the same push will be taken later."""
+    def no_room(cls, waited_seconds: float, full: str) -> Self:
+        """The learner is busy with what it has (`full`); the same push will be taken later."""
         return cls(
             Code.RESOURCE_EXHAUSTED,
             Reason.NO_ROOM,
-            f"held for {waited_seconds:.1f} s, and the learner still has as much as the replay "
-            "ratio lets it train on; repeat the same push",
+            f"held for {waited_seconds:.1f} s, and the learner still has {full}; repeat the same "
+            "push",
             retry_seconds=RETRY_SECONDS,
         )
 

@@ -31,6 +31,9 @@ MAX_SAMPLERS = 4096
 SEQUENCE_RETENTION_SECONDS = 900.0
 """How long a gone sampler's last sequence is kept; a push is retried for far shorter."""
 
+JUDGED = 32
+"""The last fragments of a sampler, of which more than half must not be stale."""
+
 INCARNATIONS = 1 << 20
 """Incarnation numbers that one registration of an index has to itself."""
 
@@ -62,6 +65,7 @@ class Session:
         pushing_since: When it first told so, in seconds.
         grants: By grant id; what a pull answers.
         lives: By slot: incarnation, and the first row that it may push next.
+        stale: Which of its last fragments were too old.
     """
 
     sampler_id: str
@@ -88,6 +92,20 @@ class Session:
     pushing_since: float = 0.0
     grants: dict[int, grant_pb2.Grant] = dataclasses.field(default_factory=dict)
     lives: dict[int, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    stale: collections.deque[bool] = dataclasses.field(
+        default_factory=lambda: collections.deque(maxlen=JUDGED)
+    )
+
+    def judge(self, fragments: int, *, is_stale: bool) -> bool:
+        """Notes whether fragments were too old; answers whether most of the last ones were.
+
+        It counts from none again then.
+        """
+        self.stale.extend([is_stale] * fragments)
+        mostly = len(self.stale) == JUDGED and 2 * sum(self.stale) > JUDGED
+        if mostly:
+            self.stale.clear()
+        return mostly
 
     @property
     def last_sequence(self) -> int:

@@ -22,7 +22,7 @@ from front_support import (
 from history import Push, Record, Ring, Tables
 
 from learner.experience.replay import ReplaySettings, ReplayStore
-from learner.front import admission, replay_intake
+from learner.front import admission, flowing
 from learner.front.sessions import Session
 from learner.header import MappedHeader
 from learner.ledger import Loss, LossReason
@@ -222,7 +222,7 @@ def store_in_part(patch):
         valid[-1, 0] = False
         return dataclasses.replace(segment, columns={**segment.columns, VALID: valid})
 
-    patch.setattr(replay_intake, "within", shortened)
+    patch.setattr(flowing, "within", shortened)
 
 
 def leave_the_ring_out(patch):

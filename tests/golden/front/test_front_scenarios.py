@@ -31,6 +31,7 @@ from learner.exploration import Ladder
 from learner.front.refusals import Refusal
 from learner.front.settings import Limits
 from learner.rate_limiter import LimiterSettings, RateLimiter
+from learner.staleness import PublishingInterval, StalenessSettings
 from learner.totals import MemoryHeader, Totals
 from protos.wiserl.v1 import grant_pb2, learner_pb2
 
@@ -166,6 +167,32 @@ class Scenario:
         )
         self.coordinator.open_replay(self.now, store, self.limiter, fragments_in_flight=int(flight))
 
+    def queue(self, batch="2", stale="2", size=None, most="8"):
+        """Opens a queue: `batch` fragments an update, at most `stale` publications old."""
+        settings = StalenessSettings(int(stale), int(batch), int(size or batch), int(most))
+        self.interval = PublishingInterval(settings)
+        self.coordinator.open_queue(self.now, settings, self.interval)
+
+    def take(self, times="1"):
+        """What the next update is made on, or that of the last of several."""
+        for _ in range(int(times)):
+            taken = self.coordinator.take_fragments()
+        lines = [
+            f"slot {each.key.slot} of sampler {each.key.sampler} from row {each.key.first_row}, "
+            f"{each.rows} rows of version {each.version}"
+            for each in taken
+        ]
+        return "\n".join(lines) or "nothing"
+
+    def lags(self):
+        lines = [f"{name}: {value:g}" for name, value in self.coordinator.take_lags().items()]
+        return "\n".join(lines) or "none"
+
+    def notes(self):
+        """The warnings since they were last asked for."""
+        found = [note for note in self.coordinator.journal.take() if note.is_warning]
+        return "\n".join(f"{note.event}: {note.values}" for note in found) or "none"
+
     def due(self):
         room = "room" if self.limiter.may_insert() else "no room"
         return f"{self.coordinator.updates_due()} due, {self.limiter.owed()} owed, {room}"
@@ -182,7 +209,7 @@ class Scenario:
 
     def metrics(self):
         return "\n".join(
-            f"{name}: {value:g}" for name, value in self.coordinator.replay_metrics().items()
+            f"{name}: {value:g}" for name, value in self.coordinator.flow_metrics().items()
         )
 
     def round(self, envs, steps="2"):

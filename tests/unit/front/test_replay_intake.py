@@ -255,7 +255,7 @@ def test_without_a_replay_nothing_is_due():
     coordinator = make_coordinator()
     assert coordinator.updates_due() == 0
     assert coordinator.take_ended() == []
-    assert coordinator.replay_metrics() == {}
+    assert coordinator.flow_metrics() == {}
     with pytest.raises(ValueError, match="open_replay"):
         coordinator.updated(1)
 

@@ -75,10 +75,10 @@ def test_grants_are_resized_in_place_and_never_used_twice(fragments, crowds):
 def test_what_was_taken_back_is_dealt_under_a_new_id():
     dealt = Credits(4, rows=2, version=1, grant_ids=itertools.count(1))
     seats = [Seat("a", 1), Seat("b", 1)]
-    assert dealt.deal(seats) == [Credit(1, "a", 2), Credit(2, "b", 2)]
+    assert dealt.deal(seats) == [Credit(1, "a", 2, 2), Credit(2, "b", 2, 2)]
     assert dealt.take_back("a") == [1]
     assert dealt.take_back("a") == []
-    assert dealt.deal(seats) == [Credit(3, "a", 2)]
+    assert dealt.deal(seats) == [Credit(3, "a", 2, 2)]
 
 
 def test_no_fragments_in_flight_are_refused():
