@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from learner.losses import returns, value
+from learner.losses.vtrace import vtrace
 from learner.networks.normalisation import RewardScaler
 
 if TYPE_CHECKING:
@@ -23,55 +24,41 @@ class Estimates(NamedTuple):
     """What policy and values learn from, [T B] each, on the device of the values.
 
     Attributes:
-        advantages: By GAE; 0 in rows that are not valid.
-        targets: What values should become, advantages + values (the TD(lambda) returns).
+        advantages: 0 in rows that are not valid.
+        targets: What values should become; by GAE advantages + values, the TD(lambda) returns.
     """
 
     advantages: Tensor
     targets: Tensor
 
 
-class AdvantageEstimator:
-    """GAE over rewards that are taken raw, by their sign, or scaled by running statistics.
+class Rewards:
+    """Rewards as they are trained on: raw, by their sign, or scaled by running statistics.
 
     Args:
         gamma: Discount.
-        gae_lambda: Lambda.
-        clip_rewards: Take the sign of rewards.
-        scale_rewards: Divide rewards by the standard deviation of the running discounted return.
+        clip: Take the sign of rewards.
+        scale: Divide rewards by the standard deviation of the running discounted return.
+        by_slot: The columns of a batch are other slots each time, not the same ones.
     """
 
-    def __init__(
-        self, *, gamma: float, gae_lambda: float, clip_rewards: bool, scale_rewards: bool
-    ) -> None:
-        self._gamma = gamma
-        self._gae_lambda = gae_lambda
-        self._clips = clip_rewards
-        self._scaler = RewardScaler(gamma) if scale_rewards else None
+    def __init__(self, *, gamma: float, clip: bool, scale: bool, by_slot: bool = False) -> None:
+        self._clips = clip
+        self._scaler = RewardScaler(gamma) if scale else None
+        self._by_slot = by_slot
 
-    def estimate(self, data: Rollout, values: Tensor) -> Estimates:
-        """Advantages and targets under the values `[(T + 1) B + N]` of `data`'s observations."""
-        by_row, finals = _by_row(data, values)
+    def of(self, data: Rollout) -> NDArray[np.float32]:
+        """[T, B], with the statistics of the version that is trained."""
         rewards = self._clipped(data)
         if self._scaler is not None:
             rewards = self._scaler.scale(rewards, data.ended, data.valid)
-        advantages = returns.generalised_advantages(
-            rewards=rewards,
-            values=by_row[:-1],
-            successors=returns.successor_values(by_row, data.final_rows, data.final_slots, finals),
-            terminated=data.terminated,
-            truncated=data.truncated,
-            valid=data.valid,
-            gamma=self._gamma,
-            gae_lambda=self._gae_lambda,
-        )
-        both = np.stack((advantages, advantages + by_row[:-1])).reshape(2, -1)
-        return Estimates(*torch.from_numpy(both).to(values.device).unbind())
+        return rewards
 
     def take_in(self, data: Rollout) -> None:
-        """Brings the statistics of rewards up to date for the next version."""
+        """Brings the statistics up to date for the next version."""
         if self._scaler is not None:
-            self._scaler.update(self._clipped(data), data.ended, data.valid)
+            keys = data.keys if self._by_slot else None
+            self._scaler.update(self._clipped(data), data.ended, data.valid, keys)
 
     def tensors(self) -> dict[str, Tensor]:
         """The statistics, for a checkpoint."""
@@ -84,6 +71,88 @@ class AdvantageEstimator:
 
     def _clipped(self, data: Rollout) -> NDArray[np.float32]:
         return np.sign(data.rewards) if self._clips else data.rewards
+
+
+class AdvantageEstimator:
+    """GAE.
+
+    Args:
+        rewards: See `Rewards`.
+        gamma: Discount.
+        gae_lambda: Lambda.
+    """
+
+    def __init__(self, rewards: Rewards, *, gamma: float, gae_lambda: float) -> None:
+        self._rewards = rewards
+        self._gamma = gamma
+        self._gae_lambda = gae_lambda
+
+    def estimate(self, data: Rollout, values: Tensor) -> Estimates:
+        """Advantages and targets under the values `[(T + 1) B + N]` of `data`'s observations."""
+        by_row, finals = _by_row(data, values)
+        advantages = returns.generalised_advantages(
+            rewards=self._rewards.of(data),
+            values=by_row[:-1],
+            successors=returns.successor_values(by_row, data.final_rows, data.final_slots, finals),
+            terminated=data.terminated,
+            truncated=data.truncated,
+            valid=data.valid,
+            gamma=self._gamma,
+            gae_lambda=self._gae_lambda,
+        )
+        both = np.stack((advantages, advantages + by_row[:-1])).reshape(2, -1)
+        return Estimates(*torch.from_numpy(both).to(values.device).unbind())
+
+
+class VTraceEstimator:
+    """V-trace.
+
+    Args:
+        rewards: See `Rewards`.
+        gamma: Discount.
+        trace_lambda: Lambda.
+        rho_clip: rho_bar.
+        c_clip: c_bar.
+    """
+
+    def __init__(
+        self,
+        rewards: Rewards,
+        *,
+        gamma: float,
+        trace_lambda: float,
+        rho_clip: float,
+        c_clip: float,
+    ) -> None:
+        self._rewards = rewards
+        self._gamma = gamma
+        self._trace_lambda = trace_lambda
+        self._rho_clip = rho_clip
+        self._c_clip = c_clip
+
+    def trace(self, data: Rollout, values: Tensor, log_ratios: Tensor) -> tuple[Tensor, ...]:
+        """The three of `VTrace`, [T B] each, on the device of the values.
+
+        Args:
+            data: The batch.
+            values: `[(T + 1) B + N]`, of its observations, without a graph.
+            log_ratios: [T B], the policy that is trained against the one that acted, without one.
+        """
+        by_row, finals = _by_row(data, values)
+        found = vtrace(
+            log_ratios=log_ratios.cpu().numpy().reshape(data.shape),
+            rewards=self._rewards.of(data),
+            values=by_row[:-1],
+            successors=returns.successor_values(by_row, data.final_rows, data.final_slots, finals),
+            terminated=data.terminated,
+            truncated=data.truncated,
+            valid=data.valid,
+            gamma=self._gamma,
+            trace_lambda=self._trace_lambda,
+            rho_clip=self._rho_clip,
+            c_clip=self._c_clip,
+        )
+        return torch.from_numpy(np.stack(found).reshape(3, -1)).to(values.device).unbind()
 
 
 def explained_variance(data: Rollout, values: Tensor, estimates: Estimates) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from learner.algorithms.base import (
     refuse_mode_dependent_layers,
     single_agent_only,
 )
-from learner.algorithms.estimation import AdvantageEstimator
+from learner.algorithms.estimation import AdvantageEstimator, Rewards
 from learner.algorithms.rollout import Rollout, in_chunks
 from learner.algorithms.sequences import remembered
 from learner.networks.bodies import Activation  # noqa: TC001 - command lines read it at run time
@@ -37,7 +37,7 @@ _EVALUATION_ROWS = 512
 
 
 @dataclasses.dataclass(frozen=True)
-class ActorCriticConfig:
+class PolicyGradientConfig:
     """Hyperparameters of every actor-critic; None stands for what suits the action space."""
 
     n_envs: int | Literal["auto"] = 8
@@ -45,16 +45,10 @@ class ActorCriticConfig:
     every environment connected when a round opens."""
     n_steps: int = 128
     """Steps of each environment in a round."""
-    n_minibatches: int = 4
-    """Minibatches that a round is cut into, in every epoch anew; must divide n_envs x n_steps."""
     adam_epsilon: float = 1e-5
     """Epsilon of Adam."""
     gamma: float = 0.99
     """Discount of rewards a step later."""
-    gae_lambda: float = 0.95
-    """Lambda of generalised advantage estimation: 0 trusts the values, 1 the rewards."""
-    normalise_advantages: bool = True
-    """Brings the advantages of each policy step to mean 0 and standard deviation 1."""
     hidden_sizes: tuple[int, ...] | None = None
     """Hidden layers of actor and critic each; None is 64 64, and none behind convolutions or a
     memory."""
@@ -83,20 +77,40 @@ class ActorCriticConfig:
         Raises:
             InvalidFieldError: A value that cannot work, with what it must be.
         """
-        for field in ("n_envs", "n_steps", "n_minibatches"):
-            count = getattr(self, field)
-            self._check(field, count == "auto" or count >= 1, "must be at least 1")
+        self._check("n_envs", self.n_envs == "auto" or self.n_envs >= 1, "must be at least 1")
+        self._check("n_steps", self.n_steps >= 1, "must be at least 1")
         self._check("hidden_sizes", min(self.hidden_sizes or (1,)) >= 1, "must be at least 1 each")
         self._check("recurrent_units", self.recurrent_units >= 0, "must not be negative")
         self._check("adam_epsilon", self.adam_epsilon > 0, "must be above 0")
         self._check("gamma", 0 < self.gamma <= 1, "must be in (0, 1]")
-        self._check("gae_lambda", 0 <= self.gae_lambda <= 1, "must be in [0, 1]")
-        if self.n_envs != "auto":
-            self.minibatch_size(self.n_envs)
 
     def _check(self, field: str, holds: bool, constraint: str) -> None:  # noqa: FBT001 - private
         if not holds:
             raise InvalidFieldError(field, f"{getattr(self, field)} {constraint}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorCriticConfig(PolicyGradientConfig):
+    """Hyperparameters of those that go through a round in minibatches, with GAE."""
+
+    n_minibatches: int = 4
+    """Minibatches that a round is cut into, in every epoch anew; must divide n_envs x n_steps."""
+    gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation: 0 trusts the values, 1 the rewards."""
+    normalise_advantages: bool = True
+    """Brings the advantages of each policy step to mean 0 and standard deviation 1."""
+
+    def __post_init__(self) -> None:
+        """Checks every value.
+
+        Raises:
+            InvalidFieldError: A value that cannot work, with what it must be.
+        """
+        super().__post_init__()
+        self._check("n_minibatches", self.n_minibatches >= 1, "must be at least 1")
+        self._check("gae_lambda", 0 <= self.gae_lambda <= 1, "must be in [0, 1]")
+        if self.n_envs != "auto":
+            self.minibatch_size(self.n_envs)
 
     def minibatch_size(self, n_envs: int) -> int:
         """Rows in a minibatch of a round of so many environments.
@@ -120,11 +134,29 @@ class ActorCriticConfig:
         return rows // self.n_minibatches
 
 
+class Evaluation(NamedTuple):
+    """What the networks say of a rollout, without a graph.
+
+    Attributes:
+        values: `[(T + 1) B + N]`, V of every observation.
+        log_ratio: [T B], log-probability of the actions now minus that when they were taken; where
+            rows are not valid it means nothing.
+        entropy: Mean over valid rows.
+        ratio_error: The largest |ratio - 1| of valid rows.
+    """
+
+    values: Tensor
+    log_ratio: Tensor
+    entropy: Tensor
+    ratio_error: Tensor
+
+
+P = TypeVar("P", bound=PolicyGradientConfig)
 C = TypeVar("C", bound=ActorCriticConfig)
 
 
-class ActorCriticAlgorithm(OnPolicyAlgorithm[C]):
-    """One agent, any actions but a Dict, generalised advantages, one Adam.
+class PolicyGradientAlgorithm(OnPolicyAlgorithm[P]):
+    """One agent, any actions but a Dict, one Adam.
 
     Attributes:
         counter: Under which name the updates that were made are saved.
@@ -162,11 +194,11 @@ class ActorCriticAlgorithm(OnPolicyAlgorithm[C]):
         self._critic = critic.to(self.device)
         self._adam = self._optimiser(actor, critic)
         self._statistics = ObservationStatistics(actor.preprocess.normaliser)
-        self._estimator = AdvantageEstimator(
+        self._rewards = Rewards(
             gamma=config.gamma,
-            gae_lambda=config.gae_lambda,
-            clip_rewards=config.clip_rewards,
-            scale_rewards=self._given(config.scale_rewards),
+            clip=config.clip_rewards,
+            scale=self._given(config.scale_rewards),
+            by_slot=self._mixes_slots,
         )
         self._shuffle = np.random.default_rng((self.seed, 1))
         self._updates = 0
@@ -176,6 +208,11 @@ class ActorCriticAlgorithm(OnPolicyAlgorithm[C]):
     @abc.abstractmethod
     def _shares_encoder(self) -> bool:
         """Whether the critic sees through the actor's encoder where that learns."""
+
+    @property
+    def _mixes_slots(self) -> bool:
+        """Whether the fragments of a batch may be of other slots than those of the one before."""
+        return False
 
     @abc.abstractmethod
     def _optimiser(self, actor: Actor, critic: Critic) -> FlatAdam:
@@ -211,8 +248,8 @@ class ActorCriticAlgorithm(OnPolicyAlgorithm[C]):
         )
 
     @torch.no_grad()
-    def _evaluate(self, data: Rollout, parts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """V of every observation; over valid rows the largest |ratio - 1| and the mean entropy."""
+    def _evaluate(self, data: Rollout, parts: list[Tensor]) -> Evaluation:
+        """The networks as they are now on a whole rollout."""
         heads, values = [], []
         for piece, features in self._pieces(data, parts):
             heads.append(self.behaviour.head(features))
@@ -222,11 +259,11 @@ class ActorCriticAlgorithm(OnPolicyAlgorithm[C]):
         log_ratio = distribution.log_prob(head, data.actions, data.masks) - data.log_probs
         entropy = distribution.entropy(head, data.masks)[data.valid_rows]
         ratio_error = (log_ratio[data.valid_rows].exp() - 1.0).abs().max()
-        return torch.cat(values), ratio_error, entropy.mean()
+        return Evaluation(torch.cat(values), log_ratio, entropy.mean(), ratio_error)
 
     def _take_in(self, data: Rollout) -> None:
         """Brings the statistics up to date for the next version."""
-        self._estimator.take_in(data)
+        self._rewards.take_in(data)
         if self._statistics.used:
             numbers = self.behaviour.preprocess.raw_numbers(data.leaves)[: data.rows]
             self._statistics.take_in(numbers[data.valid_rows].cpu().numpy())
@@ -238,7 +275,7 @@ class ActorCriticAlgorithm(OnPolicyAlgorithm[C]):
             **state.prefixed("critic", self._critic.state_dict()),
             **state.prefixed(OPTIMISER, self._adam.tensors()),
             **state.prefixed("observations", self._statistics.tensors()),
-            **state.prefixed("rewards", self._estimator.tensors()),
+            **state.prefixed("rewards", self._rewards.tensors()),
         }
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
@@ -248,7 +285,7 @@ class ActorCriticAlgorithm(OnPolicyAlgorithm[C]):
         state.load_module(self._critic, tensors, "critic")
         self._adam.load_tensors(tensors, OPTIMISER)
         self._statistics.load_tensors(state.without_prefix("observations", tensors))
-        self._estimator.load_tensors(state.without_prefix("rewards", tensors))
+        self._rewards.load_tensors(state.without_prefix("rewards", tensors))
 
     def values(self) -> dict[str, JSON]:
         """See the base class."""
@@ -259,3 +296,15 @@ class ActorCriticAlgorithm(OnPolicyAlgorithm[C]):
         """See the base class."""
         self._updates = cast("int", values[self.counter])
         self._shuffle.bit_generator.state = cast("dict[str, Any]", values["shuffle"])
+
+
+class ActorCriticAlgorithm(PolicyGradientAlgorithm[C]):
+    """One that learns from generalised advantages."""
+
+    def build(self) -> Actor:
+        """See the base class."""
+        actor = super().build()
+        self._estimator = AdvantageEstimator(
+            self._rewards, gamma=self.config.gamma, gae_lambda=self.config.gae_lambda
+        )
+        return actor

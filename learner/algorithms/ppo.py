@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from learner.algorithms.actor_critic import Actor, Critic
+    from learner.algorithms.on_policy import Evaluation
     from learner.experience.on_policy import OnPolicyBatch
 
 
@@ -131,12 +132,18 @@ class _Step(NamedTuple):
 
 
 class PPO(ActorCriticAlgorithm[PPOConfig]):
-    """PPO with the clipped surrogate objective, for one agent and any actions but a Dict."""
+    """PPO with the clipped surrogate objective, for one agent and any actions but a Dict.
+
+    Attributes:
+        ratio_error: The name of the metric of how far the policy was from the one that acted, when
+            the update began.
+    """
 
     name = "ppo"
     Config = PPOConfig
     counter = "epochs"
     remembers = True
+    ratio_error = "train/fresh_ratio_error"
 
     @property
     def _shares_encoder(self) -> bool:
@@ -170,16 +177,16 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
         learning_rate, clip_range = self._schedules(progress)
         self._adam.set_learning_rate(learning_rate)
         parts = self.behaviour.preprocess(data.leaves)
-        old_values, ratio_error, entropy = self._evaluate(data, parts)
-        estimates = self._estimator.estimate(data, old_values)
-        explained = explained_variance(data, old_values, estimates)
+        begun = self._evaluate(data, parts)
+        estimates = self._estimates(data, parts, begun)
+        explained = explained_variance(data, begun.values, estimates)
         recomputes = self._given(self.config.recompute_advantages)
         epochs: list[Tensor] = []
         for epoch in range(self.config.epochs):
             if epoch > 0 and recomputes:
-                estimates = self._estimator.estimate(data, self._values(data, parts))
+                estimates = self._estimates(data, parts)
             steps: list[_Step] = []
-            for minibatch in self._minibatches(data, parts, estimates, old_values):
+            for minibatch in self._minibatches(data, parts, estimates, begun.values):
                 terms = self._loss(minibatch, clip_range)
                 norm = self._adam.step(terms.loss)
                 steps.append(_Step(minibatch.weights, terms, norm))
@@ -192,8 +199,15 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
             "train/learning_rate": learning_rate,
             "train/clip_range": clip_range,
             "train/explained_variance": explained,
-            **self._metrics(epochs, ratio_error, entropy),
+            **self._metrics(epochs, begun),
         }
+
+    def _estimates(
+        self, data: Rollout, parts: list[Tensor], evaluation: Evaluation | None = None
+    ) -> Estimates:
+        """Advantages and targets under the networks as they are, evaluated already or not."""
+        values = self._values(data, parts) if evaluation is None else evaluation.values
+        return self._estimator.estimate(data, values)
 
     def _schedules(self, progress: float) -> tuple[float, float]:
         """Learning rate and clip range."""
@@ -275,27 +289,27 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
         target = self.config.target_kl
         return target is not None and bool(epoch[2] > 1.5 * target)
 
-    def _metrics(
-        self, epochs: list[Tensor], ratio_error: Tensor, entropy: Tensor
-    ) -> dict[str, float]:
+    def _metrics(self, epochs: list[Tensor], begun: Evaluation) -> dict[str, float]:
         """Means over all epochs, of the KL over the last one; the entropy is the round's own."""
         means = torch.stack(epochs).mean(0)
-        found = [*means.unbind(), epochs[-1][2], ratio_error, entropy]
+        found = [*means.unbind(), epochs[-1][2], begun.ratio_error, begun.entropy]
         distribution = self.behaviour.distribution
         if isinstance(distribution, DiagonalGaussian):
             found.append(distribution.log_std.detach().exp().mean())
-        surrogate, error, _, clipped, norm, kl, fresh, entropy_, *std = torch.stack(found).tolist()
+        surrogate, error, _, clipped, norm, kl, ratio_error, entropy, *std = torch.stack(
+            found
+        ).tolist()
         config = self.config
-        loss = surrogate + config.value_coefficient * error - config.entropy_coefficient * entropy_
+        loss = surrogate + config.value_coefficient * error - config.entropy_coefficient * entropy
         metrics = {
             "train/loss": loss,
             "train/policy_gradient_loss": surrogate,
             "train/value_loss": error,
-            "train/entropy_loss": -entropy_,
+            "train/entropy_loss": -entropy,
             "train/approx_kl": kl,
             "train/clip_fraction": clipped,
             "train/gradient_norm": norm,
-            "train/fresh_ratio_error": fresh,
+            self.ratio_error: ratio_error,
             "train/n_updates": float(self._updates),
         }
         return metrics | ({"train/std": std[0]} if std else {})

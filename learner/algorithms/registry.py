@@ -14,7 +14,9 @@ AlgorithmClass: TypeAlias = type[Algorithm[Any]]
 
 BUILT_IN = {
     "ddpg": "learner.algorithms.ddpg:DDPG",
+    "appo": "learner.algorithms.impala:APPO",
     "dqn": "learner.algorithms.dqn:DQN",
+    "impala": "learner.algorithms.impala:IMPALA",
     "ppo": "learner.algorithms.ppo:PPO",
     "sac": "learner.algorithms.sac:SAC",
     "td3": "learner.algorithms.ddpg:TD3",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from common.signature import Signature
     from learner.experience.columns import Columns
-    from learner.experience.on_policy import OnPolicyBatch
+    from learner.experience.on_policy import FragmentKey, OnPolicyBatch
     from learner.networks.distributions import ActionDistribution
 
 LOG_PROB = "log_prob"
@@ -46,6 +46,7 @@ class Rollout:
         valid: [T, B] bool.
         final_rows: [N], the rows that the final observations belong to.
         final_slots: [N], their positions on the axis B.
+        keys: [B], where each fragment stands among all of the run.
         past: What a policy with a memory had before; None without one.
     """
 
@@ -61,6 +62,7 @@ class Rollout:
     valid: NDArray[np.bool_]
     final_rows: NDArray[np.int64]
     final_slots: NDArray[np.int64]
+    keys: Sequence[FragmentKey]
     past: Past | None
 
     @property
@@ -108,6 +110,7 @@ def rollout_of(
         valid=valid,
         final_rows=batch.final_rows,
         final_slots=batch.final_slots,
+        keys=batch.keys,
         past=_past(columns, device),
     )
 

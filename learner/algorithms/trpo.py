@@ -161,7 +161,7 @@ class TRPO(ActorCriticAlgorithm[TRPOConfig]):
             return {}
         self.config.minibatch_size(data.shape[1])
         parts = self.behaviour.preprocess(data.leaves)
-        values, ratio_error, entropy = self._evaluate(data, parts)
+        values, _, entropy, ratio_error = self._evaluate(data, parts)
         estimates = self._estimator.estimate(data, values)
         max_kl = scheduled(self.config.max_kl, self.config.max_kl_schedule, progress)
         step = self._improve(self._rows(data, parts, estimates.advantages), max_kl)

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from learner.losses import returns
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from learner.experience.on_policy import FragmentKey
 
 CLIP = 10.0
 """Normalised observations and scaled rewards stay within +- this."""
@@ -129,6 +131,53 @@ class ObservationStatistics:
             self._moments.load_tensors(tensors)
 
 
+class SlotReturns:
+    """The running discounted returns of slots whose fragments come in any order and number.
+
+    What is missing between two fragments of a slot starts its return over, and so does another life
+    of it. A later process begins with none: it meets other lives only.
+    """
+
+    def __init__(self, gamma: float) -> None:
+        self._gamma = gamma
+        self._last: dict[tuple[int, int], tuple[FragmentKey, float]] = {}
+
+    def sums(
+        self,
+        rewards: NDArray[np.float32],
+        ended: NDArray[np.bool_],
+        valid: NDArray[np.bool_],
+        keys: Sequence[FragmentKey],
+    ) -> NDArray[np.float64]:
+        """[T, B], after each row; 0 in columns without a valid row."""
+        found = np.zeros(rewards.shape)
+        for columns in _turns(keys, np.flatnonzero(valid.any(0))):
+            initial = np.array([self._before(keys[b], rows=len(rewards)) for b in columns])
+            found[:, columns], after = returns.discounted_sums(
+                rewards[:, columns], ended[:, columns], valid[:, columns], initial, self._gamma
+            )
+            for b, running in zip(columns, after, strict=True):
+                self._last[keys[b].sampler, keys[b].slot] = keys[b], float(running)
+        return found
+
+    def _before(self, key: FragmentKey, *, rows: int) -> float:
+        """The return at the end of the fragment before this one, which had `rows` rows or fewer."""
+        last = self._last.get((key.sampler, key.slot))
+        if last is None or last[0].incarnation != key.incarnation:
+            return 0.0
+        return last[1] if 0 < key.first_row - last[0].first_row <= rows else 0.0
+
+
+def _turns(keys: Sequence[FragmentKey], columns: Iterable[int]) -> Iterator[list[int]]:
+    """Columns in as many turns as the busiest slot has fragments, each slot's in their order."""
+    left = sorted(columns, key=lambda b: keys[b])
+    while left:
+        turn = {(keys[b].sampler, keys[b].slot): b for b in reversed(left)}
+        taken = set(turn.values())
+        yield sorted(taken)
+        left = [b for b in left if b not in taken]
+
+
 class RewardScaler:
     """Divides rewards by the standard deviation of the running discounted return, clipped to +-10.
 
@@ -140,6 +189,7 @@ class RewardScaler:
         self._gamma = gamma
         self._moments = RunningMoments(())
         self._running = np.zeros(0)
+        self._by_slot = SlotReturns(gamma)
 
     def scale(
         self,
@@ -166,14 +216,21 @@ class RewardScaler:
         rewards: NDArray[np.float32],
         ended: NDArray[np.bool_],
         valid: NDArray[np.bool_],
+        keys: Sequence[FragmentKey] | None = None,
     ) -> None:
-        """Takes in a round, all [T, B]."""
-        if self._running.shape != rewards.shape[1:]:
-            # Another number of environments: columns are no longer who they were.
-            self._running = np.zeros(rewards.shape[1:])
-        sums, self._running = returns.discounted_sums(
-            rewards, ended, valid, self._running, self._gamma
-        )
+        """Takes in a batch, all [T, B].
+
+        With `keys`, [B], a column is what its key says; without, column b is always the same slot.
+        """
+        if keys is not None:
+            sums = self._by_slot.sums(rewards, ended, valid, keys)
+        else:
+            if self._running.shape != rewards.shape[1:]:
+                # Another number of environments: columns are no longer who they were.
+                self._running = np.zeros(rewards.shape[1:])
+            sums, self._running = returns.discounted_sums(
+                rewards, ended, valid, self._running, self._gamma
+            )
         self._moments.update(sums[valid])
 
     def tensors(self) -> dict[str, Tensor]:

@@ -12,11 +12,13 @@ import torch
 
 from common.errors import InvalidFieldError
 from learner.algorithms.base import OnPolicyAlgorithm
+from learner.algorithms.lag import LagConfig
 from learner.algorithms.off_policy import OffPolicyAlgorithm
 from learner.front.interface import DrainingError
 from learner.observer import CallbackError
 from learner.outcome import Status
 from learner.training.job import Job, device_of
+from learner.training.queue import train_from_queue
 from learner.training.replay import train_asynchronously, train_synchronously
 from learner.training.rounds import train_in_rounds
 from learner.training.run import Run
@@ -81,9 +83,11 @@ def check(algorithm: type[Algorithm[Any]], config: RunConfig) -> None:
             f"{algorithm.__name__} is a subclass of neither OnPolicyAlgorithm nor "
             "OffPolicyAlgorithm; derive it from one of them",
         )
-    if config.sync is False:
+    if config.sync is False and not issubclass(algorithm.Config, LagConfig):
         raise InvalidFieldError(
-            "sync", f"is false, but {algorithm.name} learns from rounds of its newest policy only"
+            "sync",
+            f"is false, but {algorithm.name} learns from rounds of its newest policy only; take "
+            "appo or impala, which correct for older ones",
         )
 
 
@@ -93,4 +97,8 @@ def _train(run: Run) -> None:
         (train_synchronously if run.config.sync else train_asynchronously)(run, algorithm)
     elif isinstance(algorithm, OnPolicyAlgorithm):
         run.count_lost(run.untrained_rows)
+        config = algorithm.config
+        if isinstance(config, LagConfig) and not run.config.sync:
+            train_from_queue(run, algorithm, config)
+            return
         train_in_rounds(run, algorithm.update, n_envs=algorithm.n_envs, n_steps=algorithm.n_steps)

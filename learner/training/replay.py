@@ -16,8 +16,8 @@ from learner.experience.on_policy import Segment
 from learner.experience.replay import ReplayStore
 from learner.ledger import Loss, LossReason
 from learner.rate_limiter import LimiterSettings, RateLimiter
-from learner.statistics import finished
 from learner.totals import RingCursor
+from learner.training.beside import Beside
 from learner.training.rounds import train_in_rounds
 
 if TYPE_CHECKING:
@@ -26,15 +26,9 @@ if TYPE_CHECKING:
     from learner.front.coordinator import Coordinator
     from learner.training.run import Run
 
-PUBLISH_SECONDS = 0.1
-"""Between two policies: more often nobody would notice, and samplers would rather roll."""
-
 TURN = 8
 """Gradient steps between two looks at the front: often enough for pushes that wait, and seldom
 enough to cost nothing."""
-
-RECORDS = 500
-"""Rows of metrics.csv that the step budget is divided into."""
 
 _SHOWN = {"epsilon": "exploration_rate"}
 """Exploration values that Stable-Baselines3 has another name for."""
@@ -177,11 +171,8 @@ def _segment(batch: OnPolicyBatch) -> Segment:
 class _Asynchronous(ReplayTraining):
     def __init__(self, run: Run, algorithm: OffPolicyAlgorithm[Any]) -> None:
         super().__init__(run, algorithm)
-        self._waited = 0.0
-        self._published_at = -math.inf
+        self._beside = Beside(run)
         self._published_updates = run.updates
-        self._stride = max(1, run.config.total_steps // RECORDS)
-        self._next_record = run.steps + self._stride
 
     def train(self) -> None:
         run, rows = self.run, self.algorithm.config.segment_length
@@ -206,9 +197,7 @@ class _Asynchronous(ReplayTraining):
 
         Waits while samplers have not brought enough.
         """
-        begun = time.perf_counter()
-        due = self.run.front.wait(self._found)
-        self._waited += time.perf_counter() - begun
+        due = self._beside.wait(self._found)
         return None if due < 0 else min(due, TURN)
 
     def _found(self, coordinator: Coordinator) -> int | None:
@@ -216,7 +205,7 @@ class _Asynchronous(ReplayTraining):
             return due
         if coordinator.budget_met:
             return -1
-        return 0 if coordinator.environment_steps >= self._next_record else None
+        return 0 if self._beside.is_record_due(coordinator.environment_steps) else None
 
     def _look(self, updates: int) -> None:
         """Tells the front of the gradient steps, and does what is due."""
@@ -224,12 +213,9 @@ class _Asynchronous(ReplayTraining):
         with run.front.locked() as coordinator:
             coordinator.updated(updates)
             run.take(coordinator.environment_steps - run.steps)
-        now = time.perf_counter()
-        if now - self._published_at >= PUBLISH_SECONDS:
-            self._published_at = now
+        if self._beside.may_publish():
             self._publish()
-        if run.steps >= self._next_record:
-            self._next_record = run.steps + self._stride
+        if self._beside.is_record_due(run.steps):
             self._record()
 
     def _publish(self) -> None:
@@ -243,11 +229,4 @@ class _Asynchronous(ReplayTraining):
             coordinator.set_scalars(self.algorithm.scalars(run.steps))
 
     def _record(self) -> None:
-        with self.run.front.locked() as coordinator:
-            self.run.take(coordinator.environment_steps - self.run.steps)
-            ended = coordinator.take_ended()
-            found = coordinator.replay_metrics()
-        timing = {"time/wait_seconds": self._waited, **self.timing()}
-        self._waited = 0.0
-        episodes = [finished(episode, steps, self.run.agents) for steps, episode in ended]
-        self.run.record(episodes, self.metrics() | found, timing)
+        self._beside.record(self.metrics(), self.timing())

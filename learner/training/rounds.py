@@ -39,7 +39,7 @@ def train_in_rounds(
 
     def offer(publication: Publication) -> None:
         """Publishes a version and opens its round under one lock: one answer brings both."""
-        fragments = n_envs or run.front.wait(_slots)
+        fragments = n_envs or run.front.wait(slots_there)
         with run.offering(publication) as coordinator:
             if not run.is_over:
                 now = run.front.now()
@@ -66,7 +66,7 @@ def train_in_rounds(
         run.record(episodes, reported, timing)
 
 
-def _slots(coordinator: Coordinator) -> int | None:
-    """The slots of all samplers, for a round over all; None until those expected are there."""
+def slots_there(coordinator: Coordinator) -> int | None:
+    """The slots of all samplers, to train over all; None until those expected are there."""
     expected = coordinator.settings.expect_samplers or 1
     return coordinator.slots if coordinator.samplers >= expected else None

@@ -45,8 +45,8 @@ class Run:
         observers: Who is told.
         plan: When the policy is evaluated.
         steps: Environment steps that count towards the budget, as far as training knows.
-        rows: Rows of rounds that are in the parameters, over all processes of the run.
-        updates: Gradient steps from replay, as far as they are in the parameters.
+        rows: Rows of rounds or a queue that are in the parameters, over all processes of the run.
+        updates: Gradient steps from replay or batches from a queue that are in the parameters.
     """
 
     def __init__(self, job: Job, front: Front, observer: Observer | None) -> None:
@@ -152,14 +152,14 @@ class Run:
 
     @property
     def untrained_rows(self) -> int:
-        """Rows of rounds that are neither in the parameters nor in the ledger.
+        """Rows of rounds or a queue that are neither in the parameters nor in the ledger.
 
         When a process begins they are those that were acknowledged after the checkpoint that it
-        goes on from, or in a round that never closed. Of a run that is killed again before its next
-        checkpoint, what was counted then is not counted twice.
+        goes on from, in a round that never closed, or waited in a queue. Of a run that is killed
+        again before its next checkpoint, what was counted then is not counted twice.
         """
         totals = self.header.totals
-        counted = (LossReason.LOST_IN_RESTART, LossReason.ABANDONED)
+        counted = (LossReason.LOST_IN_RESTART, LossReason.ABANDONED, LossReason.AGED)
         losses = (totals.losses.get(reason, Loss()) for reason in counted)
         return totals.rows - self.rows - sum(loss.rows for loss in losses)
 
