@@ -303,11 +303,11 @@ def main() -> None:
     print(json.dumps(answer, default=described))
 
 
-def described(value: object) -> str:
+def described(value: type | NormalActionNoise | Falling) -> str:
     """What a setting that JSON does not have is called."""
     if isinstance(value, type):
         return value.__name__
-    return f"{value(1.0):g}, falling to 0" if callable(value) else str(value)
+    return str(value) if isinstance(value, NormalActionNoise) else f"{value(1.0):g}, falling to 0"
 
 
 if __name__ == "__main__":
