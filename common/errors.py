@@ -48,6 +48,10 @@ class Reason(enum.StrEnum):
     SUPERSEDED = "SUPERSEDED"
     DRAINING = "DRAINING"
     DEFECT = "DEFECT"
+    TOKEN_MISSING = "TOKEN_MISSING"  # noqa: S105 - a reason, as the others are
+    TOKEN_UNKNOWN = "TOKEN_UNKNOWN"  # noqa: S105
+    TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105
+    ROLE_FORBIDDEN = "ROLE_FORBIDDEN"
 
 
 ERROR_DOMAIN = "wiserl"

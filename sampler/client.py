@@ -17,6 +17,7 @@ from common.logging import Logger
 from common.statuses import Code, Status
 from protos.wiserl.v1 import learner_pb2
 from sampler.exits import ExitCode, SamplerStopError
+from sampler.record import Record
 from sampler.refusals import Refused
 from sampler.retries import Action, Backoff, Patience, action, is_silence
 
@@ -95,6 +96,9 @@ class LearnerClient:
             start and later; 0 waits for ever.
         credentials: TLS and token; None for plain text.
         draw: The randomness of the pauses between attempts.
+
+    Attributes:
+        record: What the calls so far tell of this sampler.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class LearnerClient:
         self._connect_timeout_seconds = connect_timeout_seconds
         self._credentials = credentials
         self._draw = draw or random.Random()  # noqa: S311 - pauses are no secret
+        self.record = Record()
         self._limits = learner_pb2.RunLimits()
         self._silent_since: float | None = None
         self._complained = float("-inf")
@@ -164,7 +169,15 @@ class LearnerClient:
             VersionGoneError: The version that the request names is gone.
         """
         seconds = self._limits.wait_milliseconds / 1000 + _PULL_MARGIN_SECONDS
-        return await self._never_refused(self._pull, lambda: request().SerializeToString(), seconds)
+
+        def payload() -> bytes:
+            message = request()
+            self.record.progress = message.progress
+            return message.SerializeToString()
+
+        response = await self._never_refused(self._pull, payload, seconds)
+        self.record.pulled(response)
+        return response
 
     async def push(
         self, request: learner_pb2.PushTrajectoriesRequest
@@ -214,6 +227,7 @@ class LearnerClient:
     ) -> R | Refused:
         """The final answer to a call: a response, or a refusal; anything else is raised."""
         backoff = Backoff(self._draw)
+        refreshed = False
         while True:
             request = payload()
             allowed = method.patience.seconds(seconds or _DEFAULT_SECONDS, len(request))
@@ -222,7 +236,9 @@ class LearnerClient:
                 response: R = await method.call(request, timeout=allowed, wait_for_ready=True)
             except grpc.aio.AioRpcError as error:
                 status = statuses.read(error)
+                self.record.calls[method.name, status.code.name] += 1
             else:
+                self.record.calls[method.name, "OK"] += 1
                 method.patience.sufficed((time.monotonic() - began) / allowed)
                 self._heard()
                 return response
@@ -236,10 +252,11 @@ class LearnerClient:
             reaction = action(status)
             if reaction == Action.REFUSED:
                 return Refused(status.code, str(status))
-            if reaction == Action.STOP:
+            if reaction == Action.STOP or (reaction == Action.REFRESH and refreshed):
                 raise SamplerStopError(ExitCode.REFUSED, f"{method.name}: {status}")
             if reaction in _SIGNALS:
                 raise _SIGNALS[reaction](str(status))
+            refreshed = reaction == Action.REFRESH
             self._complain(method.name, status)
             if reaction == Action.WAIT:
                 await asyncio.sleep(backoff.pause_of(status.retry_seconds or 0.0))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from common import logging
 from common.errors import WiseRLError
+from common.heartbeat import Heartbeat
 from sampler import PROTOCOL_VERSION
 from sampler.client import LearnerClient, RunChangedError, UnknownSamplerError
 from sampler.exits import ExitCode, SamplerStopError
@@ -24,6 +25,7 @@ from sampler.session import Session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from common.status_server import StatusServer
     from protos.wiserl.v1 import learner_pb2
     from sampler.core import SamplerCore
     from sampler.options import SamplerOptions
@@ -35,6 +37,10 @@ T = TypeVar("T")
 
 _SETTLED_SECONDS = 10.0
 """A session that lasted so long was a good one: the next start is not held back."""
+
+_BEAT_SECONDS = 5.0
+_STANDSTILL_SECONDS = 60.0
+"""An event loop that turns no more for so long will not do so again by itself."""
 
 _logger = logging.Logger()
 
@@ -57,6 +63,7 @@ class Lifetime:
         self._session: Session | None = None
         self._signal: int | None = None
         self._began = time.monotonic()
+        self._alive = Heartbeat(_STANDSTILL_SECONDS)
 
     async def run(self) -> int:
         """Runs until the run is over or a signal comes; answers the exit code.
@@ -68,9 +75,11 @@ class Lifetime:
         self._client = LearnerClient(
             self._options.learner,
             connect_timeout_seconds=self._options.connect_timeout_seconds,
+            credentials=self._options.credentials(),
             draw=self._draw,
         )
         self._life = loop.create_task(self._live())
+        beating, status = loop.create_task(self._beat()), self._told()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
         try:
@@ -79,9 +88,33 @@ class Lifetime:
             if self._signal is None:
                 raise
         finally:
+            beating.cancel()
+            if status is not None:
+                status.close()
             self._close_pool()
             await self._client.close()
         return ExitCode.FINISHED if self._signal is None else 128 + self._signal
+
+    def _told(self) -> StatusServer | None:
+        """Health and metrics over plain HTTP, where a port for them is named."""
+        if self._options.status_port is None:
+            return None
+        from common.status_server import StatusServer
+        from sampler.record_metrics import RecordCollector
+
+        record = self._client.record
+        return StatusServer(
+            self._options.status_host,
+            self._options.status_port,
+            not_alive=lambda: self._alive.silence("the event loop stands still"),
+            not_ready=record.not_ready,
+            collectors=(RecordCollector(record),),
+        )
+
+    async def _beat(self) -> None:
+        while True:
+            self._alive.beat()
+            await asyncio.sleep(_BEAT_SECONDS)
 
     def _on_signal(self, number: int) -> None:
         """Drains on the first signal, leaves at once on the second."""

@@ -10,6 +10,8 @@ from common import variables
 from common.addresses import split_address
 from common.errors import InvalidFieldError
 from common.machine import usable_cores
+from common.security import ClientSecurity
+from common.status_options import StatusOptions
 from sampler.pool import Vectorization  # noqa: TC001 - the command line is made from the types
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class SamplerOptions:
+class SamplerOptions(ClientSecurity, StatusOptions):
     """Rolls trajectories for a learner, in environment workers that act for themselves.
 
     Which environment, which policy and how much to roll is the learner's to say. Exit codes: 0 the
@@ -50,6 +52,7 @@ class SamplerOptions:
 
     def __post_init__(self) -> None:
         """Refuses values that cannot be."""
+        super().__post_init__()
         split_address(self.learner)
         for field in ("workers", "envs_per_worker"):
             if getattr(self, field) < 1:

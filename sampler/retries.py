@@ -27,6 +27,8 @@ class Action(enum.Enum):
     """The learner serves another run."""
     WITHOUT_VERSION = enum.auto()
     """The version asked for is gone."""
+    REFRESH = enum.auto()
+    """The same call with the token as it stands in its file now, once; then stop."""
     STOP = enum.auto()
     """The sampler has no place here."""
 
@@ -58,6 +60,8 @@ def action(status: Status) -> Action:
         return Action.REFUSED if status.retry_seconds is None else Action.WAIT
     if status.code == Code.INVALID_ARGUMENT:
         return Action.REFUSED
+    if status.code == Code.UNAUTHENTICATED:
+        return Action.REFRESH
     return _BY_REASON.get((status.code, status.reason), Action.STOP)
 
 

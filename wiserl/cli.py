@@ -24,6 +24,10 @@ VERBS = {
     "watch": ("wiserl.verbs.watch", "show a run as it goes, from any machine"),
     "plot": ("wiserl.verbs.plot", "draw the learning curves of runs"),
     "doctor": ("wiserl.verbs.doctor", "say what would go wrong here, and what to do about it"),
+    "credentials": (
+        "wiserl.verbs.credentials",
+        "make certificates and tokens for learners that other machines reach",
+    ),
     "bench": ("wiserl.verbs.bench", "measure again what is claimed about learning"),
 }
 """Module and summary by verb; a module has `run(arguments) -> exit code`."""
@@ -92,7 +96,7 @@ def _guarded(work: Callable[[], int]) -> int:
 
 def usage() -> str:
     """What `wiserl --help` says."""
-    verbs = "\n".join(f"  {verb:<9}{summary}" for verb, (_, summary) in VERBS.items())
+    verbs = "\n".join(f"  {verb:<13}{summary}" for verb, (_, summary) in VERBS.items())
     return (
         "usage: wiserl VERB ...\n\n"
         "Distributed reinforcement learning: one learner, any number of samplers.\n\n"

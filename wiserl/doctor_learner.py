@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
+import ssl
 import statistics
 import time
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from wiserl.doctor import Finding, fail, ok, warn
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from common.security import ClientSecurity
     from protos.wiserl.v1.learner_pb2_grpc import LearnerServiceStub
 
 CONNECT_SECONDS = 5.0
@@ -30,17 +32,25 @@ _FAR_SECONDS = 0.02
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 
-def examine(address: str, allowed_modules: Sequence[str] = ()) -> Iterator[Finding]:
+def examine(
+    address: str,
+    allowed_modules: Sequence[str] = (),
+    security: ClientSecurity = learner_at.PLAIN,
+) -> Iterator[Finding]:
     """All findings about the learner at `HOST:PORT`, up to the first that hides the others.
 
     Raises:
         InvalidFieldError: The address cannot be one.
+        WiseRLError: A certificate or a token here cannot be used.
     """
     if unreachable := _unreachable(address):
         yield unreachable
         return
     yield from _proxies(address)
-    with learner_at.stub(address) as stub:
+    if untrusted := _untrusted(address, security):
+        yield untrusted
+        return
+    with learner_at.stub(address, security) as stub:
         try:
             run = stub.GetRun(learner_pb2.GetRunRequest(), timeout=CONNECT_SECONDS)
         except grpc.RpcError as error:
@@ -67,9 +77,36 @@ def _unreachable(address: str) -> Finding | None:
             "learner",
             f"{address}: {error.strerror or error}",
             "start one: wiserl learner ALGORITHM --env ID"
-            + ("" if is_loopback(address) else " --host 0.0.0.0 --insecure"),
+            + ("" if is_loopback(address) else " --host 0.0.0.0, with TLS and tokens"),
         )
     return None
+
+
+def _untrusted(address: str, security: ClientSecurity) -> Finding | None:
+    """What keeps a TLS connection from coming about, which gRPC tells of in riddles."""
+    if security.tls_ca is None:
+        return None
+    security.credentials()  # says what is wrong with the files here
+    host, port = split_address(address)
+    context = ssl.create_default_context(cafile=security.tls_ca)
+    context.set_alpn_protocols(["h2"])
+    if security.tls_cert is not None:
+        context.load_cert_chain(security.tls_cert, security.tls_key)
+    try:
+        with (
+            socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection,
+            context.wrap_socket(connection, server_hostname=host),
+        ):
+            return None
+    except ssl.SSLCertVerificationError as error:
+        return fail(
+            "tls",
+            f"the certificate at {address} is not to be trusted: {error.verify_message}",
+            f"it must be made for {host} by the authority of {security.tls_ca}",
+        )
+    except (ssl.SSLError, OSError) as error:
+        remedy = "does the learner have TLS? Without it leave --tls-ca out"
+        return fail("tls", f"no TLS at {address}: {error}", remedy)
 
 
 def _proxies(address: str) -> Iterator[Finding]:
@@ -89,7 +126,7 @@ def _no_learner(address: str, status: statuses.Status) -> Finding:
     return fail(
         "learner",
         f"something listens at {address}, but it is no learner: {status}",
-        "check the port; calls are plain text, so no TLS may stand in between",
+        "check the port; where the learner has TLS, give --tls-ca",
     )
 
 

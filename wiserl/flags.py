@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from common.errors import InvalidFieldError
+from common.status_options import StatusOptions
 from learner.config import RunConfig
 from learner.run_folder import RunFolder
 from wiserl import settings
@@ -17,6 +18,7 @@ from wiserl.local import LocalConfig
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from learner.front.security import ServerSecurity
     from wiserl.settings import Settings
 
 KeyValues = Annotated[
@@ -103,20 +105,48 @@ class TrainFlags:
 
 
 @dataclasses.dataclass(frozen=True)
-class ServeFlags:
+class ServeFlags(StatusOptions):
     """Where a learner serves, and for whom it waits."""
 
     host: str = "127.0.0.1"
-    """Address to listen on; one beyond this machine needs --insecure."""
+    """Address to listen on; one beyond this machine needs TLS and tokens, or --insecure."""
 
     port: int = 5555
     """Port to listen on; 0 takes a free one."""
 
+    tls_cert: Path | None = None
+    """PEM of the certificate to show, with intermediate ones; `wiserl credentials` makes one."""
+
+    tls_key: Path | None = None
+    """PEM of its private key."""
+
+    tls_client_ca: Path | None = None
+    """PEM of the authority that clients must have a certificate of, too (mutual TLS)."""
+
+    tokens_file: Path | None = None
+    """File of the tokens that callers may have, a line each: sampler|viewer TOKEN [EXPIRES]."""
+
     insecure: bool = False
-    """Accept that calls from other machines are neither encrypted nor authenticated."""
+    """Accept that calls from other machines are not encrypted, or not authenticated."""
 
     expect_samplers: int | None = None
     """Samplers that the first round waits for; the same seed then gives the same run."""
+
+    recover: bool = False
+    """Go on with the newest unfinished run of this algorithm, environment and seed under --runs;
+    start one only where there is none. For a learner that something else starts again."""
+
+    def security(self) -> ServerSecurity:
+        """How the address is protected.
+
+        Raises:
+            InvalidFieldError: Settings that would not protect it.
+        """
+        from learner.front.security import ServerSecurity
+
+        return ServerSecurity(
+            self.tls_cert, self.tls_key, self.tls_client_ca, self.tokens_file, self.insecure
+        )
 
 
 def value_of(arguments: Sequence[str], flag: str) -> str | None:

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from torch import Tensor
 
+    from common.status_options import StatusOptions
     from learner.checkpoints import Checkpoint
     from learner.config import RunConfig
     from learner.front.interface import Front
+    from learner.front.security import ServerSecurity
     from learner.front.server import FrontServer
     from learner.outcome import Outcome
     from wiserl.local import LocalConfig
@@ -85,7 +87,12 @@ def train_locally(order: Order, local: LocalConfig) -> Outcome:
 
 
 def serve(
-    order: Order, address: str, *, insecure: bool = False, expect_samplers: int | None = None
+    order: Order,
+    address: str,
+    security: ServerSecurity,
+    *,
+    status: StatusOptions | None = None,
+    expect_samplers: int | None = None,
 ) -> Outcome:
     """Trains with whatever samplers come to `address`.
 
@@ -93,7 +100,7 @@ def serve(
         WiseRLError: Anything that a person has to mend.
     """
     with _Launch(order, expect_samplers=expect_samplers) as launch:
-        outcome = launch.serve(address, insecure=insecure)
+        outcome = launch.serve(address, security, status)
     return _drawn(outcome)
 
 
@@ -168,14 +175,21 @@ class _Launch(contextlib.ExitStack):
             algorithm, hyperparameters, front, local, failure=lambda: samplers.failure
         )
 
-    def serve(self, address: str, *, insecure: bool) -> Outcome:
-        front = self._listen(address, insecure=insecure)
+    def serve(
+        self, address: str, security: ServerSecurity, status: StatusOptions | None
+    ) -> Outcome:
+        front = self._listen(address, security, status)
         return self._train(*self._resolve(), front, None)
 
-    def _listen(self, address: str, *, insecure: bool = False) -> FrontServer:
+    def _listen(
+        self,
+        address: str,
+        security: ServerSecurity | None = None,
+        status: StatusOptions | None = None,
+    ) -> FrontServer:
         from learner.front.server import FrontServer
 
-        front = FrontServer(self._coordinator, address, insecure=insecure)
+        front = FrontServer(self._coordinator, address, security, status)
         front.start()
         self.callback(front.stop)
         return front

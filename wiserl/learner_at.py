@@ -10,6 +10,7 @@ import grpc
 from common.addresses import split_address
 from common.channel import DEFAULT_MAX_MESSAGE_BYTES, client_options
 from common.errors import WiseRLError
+from common.security import ClientSecurity
 from protos.wiserl.v1 import learner_pb2_grpc
 from sampler.exits import ExitCode
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from protos.wiserl.v1.learner_pb2_grpc import LearnerServiceStub
 
 
+PLAIN = ClientSecurity()
+"""In plain text."""
+
+
 class UnreachableError(WiseRLError):
     """No learner answers."""
 
@@ -26,13 +31,19 @@ class UnreachableError(WiseRLError):
 
 
 @contextlib.contextmanager
-def stub(address: str) -> Iterator[LearnerServiceStub]:
+def stub(address: str, security: ClientSecurity = PLAIN) -> Iterator[LearnerServiceStub]:
     """Calls of the learner at `HOST:PORT`; it connects with the first one.
 
     Raises:
         InvalidFieldError: The address cannot be one.
+        WiseRLError: A certificate or a token that cannot be used.
     """
     split_address(address)
     options = client_options(address, DEFAULT_MAX_MESSAGE_BYTES)
-    with grpc.insecure_channel(address, options=options) as channel:
+    credentials = security.credentials()
+    with (
+        grpc.insecure_channel(address, options=options)
+        if credentials is None
+        else grpc.secure_channel(address, credentials, options=options)
+    ) as channel:
         yield learner_pb2_grpc.LearnerServiceStub(channel)

@@ -36,6 +36,31 @@ def algorithm_of(run: Path) -> str:
     return algorithm
 
 
+def unfinished(runs: Path, algorithm: str, now: RunConfig) -> Path | None:
+    """The newest run of these settings that did not come to its end; None where there is none.
+
+    Args:
+        runs: The folder of all runs.
+        algorithm: Its name.
+        now: The settings; what may not change when a run goes on must be the same.
+    """
+    for config in sorted(runs.glob("*/*/*/config.yaml"), key=_age, reverse=True):
+        folder = RunFolder(config.parent)
+        if folder.is_finished or not folder.header.exists():
+            continue
+        try:
+            if algorithm_of(folder.path) == algorithm:
+                check_same(folder.path, now)
+                return folder.path
+        except WiseRLError:
+            continue  # another run, or one that nobody can go on with
+    return None
+
+
+def _age(path: Path) -> float:
+    return path.stat().st_mtime
+
+
 def check_same(run: Path, now: RunConfig) -> None:
     """That settings are still those of this run.
 

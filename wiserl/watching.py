@@ -19,6 +19,8 @@ from wiserl.learner_at import UnreachableError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from common.security import ClientSecurity
+
 RATE_SECONDS = 10.0
 """Rates are means over so long."""
 
@@ -141,7 +143,13 @@ class Watched:
         return {reason: said for reason, said in found.items() if said}
 
 
-def follow(address: str, *, interval_seconds: float, patience_seconds: float) -> Iterator[Watched]:
+def follow(
+    address: str,
+    security: ClientSecurity = learner_at.PLAIN,
+    *,
+    interval_seconds: float,
+    patience_seconds: float,
+) -> Iterator[Watched]:
     """The run at an address, each time that something is heard of it, until it is over.
 
     A learner that goes silent is tried again, and one that comes back with another run is watched
@@ -149,6 +157,7 @@ def follow(address: str, *, interval_seconds: float, patience_seconds: float) ->
 
     Args:
         address: HOST:PORT.
+        security: How to talk to it.
         interval_seconds: How often to be told.
         patience_seconds: How long a learner may be silent, from the start on; 0 for ever.
 
@@ -158,7 +167,7 @@ def follow(address: str, *, interval_seconds: float, patience_seconds: float) ->
     """
     watched: Watched | None = None
     silent_since: float | None = None
-    with learner_at.stub(address) as stub:
+    with learner_at.stub(address, security) as stub:
         while True:
             try:
                 run = stub.GetRun(learner_pb2.GetRunRequest(), timeout=_CALL_SECONDS)

@@ -232,6 +232,11 @@ class Answers:
         )
 
     @property
+    def identity(self) -> RunIdentity:
+        """What run this is."""
+        return self._run
+
+    @property
     def phase(self) -> learner_pb2.RunPhase.ValueType:
         """Where the run stands."""
         if self._dealer.finish_reason is not None:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import ipaddress
 import threading
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health  # type: ignore[attr-defined] # lags behind
 
 from common.allocator import keep_large_buffers
-from common.errors import WiseRLError
+from common.heartbeat import Heartbeat
 from common.logging import Logger
+from learner.front.authentication import Authentication
+from learner.front.security import AddressError, ServerSecurity
 from learner.front.service import LearnerService
 from learner.front.sharing import EVERYONE, SharedCoordinator
+from learner.front.tokens import Tokens
 from protos.wiserl.v1 import learner_pb2, learner_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from common.status_options import StatusOptions
+    from common.status_server import StatusServer
     from learner.front.coordinator import Coordinator
 
 T = TypeVar("T")
@@ -39,11 +43,11 @@ OVERSLEPT_SECONDS = 1.0
 CATCH_UP_SECONDS = 0.5
 """After the process was suspended, calls that queued up meanwhile renew leases before any ends."""
 
+STANDSTILL_SECONDS = 60.0
+"""An event loop that turns no more for so long will not do so again by itself; it turns at least
+once a lease."""
+
 _log = Logger()
-
-
-class AddressError(WiseRLError):
-    """An address that the server must not or cannot listen on."""
 
 
 def server_options(max_message_bytes: int) -> list[tuple[str, int]]:
@@ -69,29 +73,6 @@ def server_options(max_message_bytes: int) -> list[tuple[str, int]]:
     ]
 
 
-def check_address(address: str, *, insecure: bool) -> None:
-    """That an address is one that only this machine reaches, or that the caller means it.
-
-    Raises:
-        AddressError: It is not, or it has no port.
-    """
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise AddressError(f"address {address!r} has no port; write HOST:PORT, port 0 for any")
-    if not insecure and not _is_loopback(host.strip("[]")):
-        raise AddressError(
-            f"address {address!r} is reachable from other machines, and calls are neither "
-            "encrypted nor authenticated; listen on 127.0.0.1, or accept that with --insecure"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 class FrontServer:
     """Serves a coordinator. Implements `Front` for the training thread.
 
@@ -100,21 +81,64 @@ class FrontServer:
     """
 
     def __init__(
-        self, coordinator: Coordinator, address: str = "127.0.0.1:0", *, insecure: bool = False
+        self,
+        coordinator: Coordinator,
+        address: str = "127.0.0.1:0",
+        security: ServerSecurity | None = None,
+        status: StatusOptions | None = None,
     ) -> None:
         """Prepares to serve on an address; nothing listens yet.
 
         Raises:
-            AddressError: The address is not on loopback and `insecure` is false.
+            AddressError: The address is neither on loopback nor protected enough.
+            WiseRLError: A certificate, key or token that cannot be used.
         """
-        check_address(address, insecure=insecure)
+        security = security or ServerSecurity()
+        security.check_address(address)
         self.address = address
+        self._credentials = security.credentials()
+        self._interceptors: list[grpc.aio.ServerInterceptor[Any, Any]] = (
+            [Authentication(Tokens(security.tokens_file))] if security.tokens_file else []
+        )
+        self._alive = Heartbeat(STANDSTILL_SECONDS)
+        self._status: StatusServer | None = None
         self._limits = coordinator.settings.limits
         self._shared = SharedCoordinator(coordinator)
         self._started: concurrent.futures.Future[str] = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._run, name="learner-front", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
+        if status is not None and status.status_port is not None:
+            self._status = self._told_at(status.status_host, status.status_port)
+
+    def _told_at(self, host: str, port: int) -> StatusServer:
+        """Health and metrics over plain HTTP; calls are counted from here on."""
+        from prometheus_client import CollectorRegistry
+
+        from common.status_server import StatusServer
+        from learner.front.rpc_metrics import RpcMetrics
+        from learner.front.run_metrics import RunCollector
+
+        calls = CollectorRegistry()
+        self._interceptors.insert(0, RpcMetrics(calls))
+        return StatusServer(
+            host,
+            port,
+            not_alive=lambda: self._alive.silence("the event loop stands still"),
+            not_ready=self._not_ready,
+            collectors=(calls, RunCollector(self._shared)),
+        )
+
+    @property
+    def status_port(self) -> int | None:
+        """Where health and metrics are told; None for nowhere."""
+        return None if self._status is None else self._status.port
+
+    def _not_ready(self) -> str:
+        if not self._started.done():
+            return "not listening yet"
+        with self.locked() as coordinator:
+            return "draining: the learner was told to stop" if coordinator.draining else ""
 
     def start(self) -> None:
         """Listens and serves, in a thread of its own.
@@ -136,6 +160,8 @@ class FrontServer:
         if self._loop is not None and self._stopping is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
+        if self._status is not None:
+            self._status.close()
 
     def now(self) -> float:
         """See `Front.now`."""
@@ -184,6 +210,7 @@ class FrontServer:
         server = grpc.aio.server(
             options=server_options(self._limits.max_message_bytes),
             maximum_concurrent_rpcs=MAX_CALLS,
+            interceptors=self._interceptors,
         )
         learner_pb2_grpc.add_LearnerServiceServicer_to_server(
             LearnerService(self._shared, self._limits), server
@@ -194,7 +221,9 @@ class FrontServer:
 
     def _bind(self, server: grpc.aio.Server) -> int:
         try:
-            return server.add_insecure_port(self.address)
+            if self._credentials is None:
+                return server.add_insecure_port(self.address)
+            return server.add_secure_port(self.address, self._credentials)
         except RuntimeError as error:
             raise AddressError(
                 f"cannot listen on {self.address!r}; is the port taken? Port 0 takes a free one"
@@ -210,6 +239,7 @@ class FrontServer:
         due = self.now() + self._limits.lease_seconds
         with self._shared.waiting(EVERYONE) as waiter:
             while not await self._look(due):
+                self._alive.beat()
                 if self.now() >= due:
                     due = self._tick()
                 await waiter.wait(max(0.0, due - self.now()))

@@ -32,7 +32,8 @@ from common.errors import Reason
 from common.statuses import Code
 from learner.experience.columns import fragment_bytes
 from learner.front import server as front_server
-from learner.front.server import SERVICE_NAME, AddressError, FrontServer
+from learner.front.security import AddressError
+from learner.front.server import SERVICE_NAME, FrontServer
 from learner.front.settings import Limits
 from protos.wiserl.v1 import learner_pb2
 

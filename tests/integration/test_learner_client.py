@@ -126,7 +126,6 @@ def test_what_ends_a_session(refuse, error):
         Refuse(Code.FAILED_PRECONDITION, "SPEC_MISMATCH"),
         Refuse(Code.FAILED_PRECONDITION, "PROTOCOL_MISMATCH"),
         Refuse(Code.FAILED_PRECONDITION, "ENVIRONMENT_UNSUPPORTED"),
-        Refuse(Code.UNAUTHENTICATED),
         Refuse(Code.PERMISSION_DENIED),
         Refuse(Code.INVALID_ARGUMENT, "INVALID_REQUEST"),
         Refuse(Code.RESOURCE_EXHAUSTED, "TOO_LARGE"),
@@ -140,6 +139,20 @@ def test_what_stops_a_sampler(refuse):
         against(learner, lambda client: client.register(learner_pb2.RegisterRequest()))
     assert stop.value.exit_code == ExitCode.REFUSED
     assert len(learner.requests["Register"]) == 1
+
+
+def test_a_token_that_is_not_known_is_read_again_once():
+    learner = FakeLearner()
+    learner.answers["Register"] = [Refuse(Code.UNAUTHENTICATED), registration()]
+    register = learner_pb2.RegisterRequest()
+    assert against(learner, lambda client: client.register(register)) == registration()
+
+    learner = FakeLearner()
+    learner.answers["Register"] = [Refuse(Code.UNAUTHENTICATED)]
+    with pytest.raises(SamplerStopError, match="UNAUTHENTICATED") as stop:
+        against(learner, lambda client: client.register(register))
+    assert stop.value.exit_code == ExitCode.REFUSED
+    assert len(learner.requests["Register"]) == 2
 
 
 def test_a_pull_asks_anew_for_every_attempt():

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from common import variables
+from common.security import ClientSecurity
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -18,7 +21,7 @@ _COLOURS = {"ok": "32", "warn": "33", "fail": "31"}
 
 
 @dataclasses.dataclass(frozen=True)
-class DoctorFlags:
+class DoctorFlags(ClientSecurity):
     """Examines this machine: versions, extras, cores and limits, memory, ports, GPU, clock.
 
     With the address of a learner also whether a sampler here would reach it and could build its
@@ -41,7 +44,8 @@ FLAGS = DoctorFlags
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
-    parsed = tyro.cli(DoctorFlags, prog="wiserl doctor", args=list(arguments))
+    default = variables.from_environment(DoctorFlags)
+    parsed = tyro.cli(DoctorFlags, prog="wiserl doctor", args=list(arguments), default=default)
     if parsed.learner is not None:
         from common.addresses import split_address
 
@@ -65,7 +69,7 @@ def _examined(parsed: DoctorFlags) -> Iterator[Finding]:
     if parsed.learner is not None:
         from wiserl import doctor_learner
 
-        yield from doctor_learner.examine(parsed.learner, parsed.allow_module)
+        yield from doctor_learner.examine(parsed.learner, parsed.allow_module, parsed)
 
 
 def _line(finding: Finding, *, coloured: bool) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wiserl import launch
+from common.logging import Logger
+from wiserl import launch, resuming
 from wiserl.command_line import CommandLine, launched
 
 if TYPE_CHECKING:
@@ -15,18 +16,39 @@ DESCRIPTION = (
     "and trains on what they push. Every flag is also a WISERL_* variable, such as WISERL_PORT."
 )
 
+_log = Logger()
+
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
-    line = CommandLine("learner", arguments, local=False, description=DESCRIPTION)
+    line = _recovered(_line(arguments), arguments)
     order, serving = line.order(), line.sections["serve"]
     host = f"[{serving.host}]" if ":" in serving.host else serving.host
+    security = serving.security()
     return launched(
         order,
         lambda: launch.serve(
             order,
             f"{host}:{serving.port}",
-            insecure=serving.insecure,
+            security,
+            status=serving,
             expect_samplers=serving.expect_samplers,
         ),
     )
+
+
+def _line(arguments: Sequence[str]) -> CommandLine:
+    return CommandLine("learner", arguments, local=False, description=DESCRIPTION)
+
+
+def _recovered(line: CommandLine, arguments: Sequence[str]) -> CommandLine:
+    """The command line, with the run to go on with where it is to recover one and there is one."""
+    house = line.sections["house"]
+    if not line.sections["serve"].recover or house.resume is not None:
+        return line
+    run = line.sections["run"].to_config()
+    found = resuming.unfinished(house.runs, line.algorithm, run)
+    if found is None:
+        return line
+    _log.info("run_recovered", folder=str(found))
+    return _line([*arguments, "--resume", str(found)])

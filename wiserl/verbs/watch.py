@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from common import variables
 from common.errors import InvalidFieldError
+from common.security import ClientSecurity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,7 +24,7 @@ _USUAL_SECONDS, _LOG_SECONDS = 1.0, 10.0
 
 
 @dataclasses.dataclass(frozen=True)
-class WatchFlags:
+class WatchFlags(ClientSecurity):
     """Shows a run that a learner serves: progress, curve of returns, samplers, losses.
 
     A picture that is redrawn on a terminal, a line now and then elsewhere. It takes nothing from
@@ -49,6 +51,7 @@ class WatchFlags:
 
     def __post_init__(self) -> None:
         """Refuses values that cannot be."""
+        super().__post_init__()
         if self.interval_seconds and not SHORTEST_SECONDS <= self.interval_seconds < math.inf:
             raise InvalidFieldError(
                 "interval_seconds", f"{self.interval_seconds} is below {SHORTEST_SECONDS}"
@@ -62,13 +65,15 @@ FLAGS = WatchFlags
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
-    parsed = tyro.cli(WatchFlags, prog="wiserl watch", args=list(arguments))
+    default = variables.from_environment(WatchFlags)
+    parsed = tyro.cli(WatchFlags, prog="wiserl watch", args=list(arguments), default=default)
     live = sys.stdout.isatty() and not (parsed.once or parsed.json)
     usual = _USUAL_SECONDS if live or parsed.json else _LOG_SECONDS
     from wiserl import watching
 
     states = watching.follow(
         parsed.learner,
+        parsed,
         interval_seconds=parsed.interval_seconds or usual,
         patience_seconds=parsed.connect_timeout_seconds,
     )

@@ -11,7 +11,8 @@ from common.statuses import Code
 from learner.front import statuses
 from learner.front.journal import MAX_NOTES, Journal
 from learner.front.refusals import Refusal
-from learner.front.server import AddressError, FrontServer, check_address
+from learner.front.security import AddressError, ServerSecurity
+from learner.front.server import FrontServer
 from learner.front.settings import FrontSettings, Limits
 from learner.ledger import Ledger, LossReason
 
@@ -53,22 +54,22 @@ def test_long_texts_stay_within_the_trailers():
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "localhost:0", "[::1]:0", "127.9.9.9:50051"])
 def test_loopback_needs_no_permission(address):
-    check_address(address, insecure=False)
+    ServerSecurity(insecure=False).check_address(address)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.168.0.1:0", "learner:0", ":0"])
 def test_other_addresses_need_the_flag(address):
     with pytest.raises(AddressError, match="--insecure"):
-        check_address(address, insecure=False)
+        ServerSecurity(insecure=False).check_address(address)
     with pytest.raises(AddressError, match="--insecure"):
         FrontServer(make_coordinator(), address)
-    check_address(address, insecure=True)
+    ServerSecurity(insecure=True).check_address(address)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "localhost:http", "", "127.0.0.1:70000"])
 def test_an_address_needs_a_port(address):
     with pytest.raises(AddressError, match="port"):
-        check_address(address, insecure=True)
+        ServerSecurity(insecure=True).check_address(address)
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ def following(monkeypatch, stub, patience=3.0):
         def __exit__(self, *error):
             return None
 
-    monkeypatch.setattr(watching.learner_at, "stub", lambda address: At())
+    monkeypatch.setattr(watching.learner_at, "stub", lambda address, security: At())
     return watching.follow("host:1", interval_seconds=1, patience_seconds=patience)
 
 

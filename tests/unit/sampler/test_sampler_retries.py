@@ -24,7 +24,7 @@ from sampler.retries import Action, Backoff, Patience, action, is_silence
         (Status(Code.FAILED_PRECONDITION, "", "PROTOCOL_MISMATCH"), Action.STOP),
         (Status(Code.FAILED_PRECONDITION, "", "ENVIRONMENT_UNSUPPORTED"), Action.STOP),
         (Status(Code.NOT_FOUND, "", "VERSION_GONE"), Action.WITHOUT_VERSION),
-        (Status(Code.UNAUTHENTICATED, ""), Action.STOP),
+        (Status(Code.UNAUTHENTICATED, ""), Action.REFRESH),
         (Status(Code.PERMISSION_DENIED, ""), Action.STOP),
         (Status(Code.UNIMPLEMENTED, ""), Action.STOP),
     ],

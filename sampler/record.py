@@ -1,0 +1,45 @@
+"""What a sampler knows of itself, for whoever watches it."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import time
+
+from protos.wiserl.v1 import learner_pb2
+
+READY_SECONDS = 15.0
+"""A pull is answered within the wait of 2 s; a sampler that heard nothing for longer idles."""
+
+
+@dataclasses.dataclass
+class Record:
+    """What the client's calls tell.
+
+    Attributes:
+        calls: Answered calls by method and the name of their status code.
+        pulled_at: When a pull was answered last, on the clock of `time.monotonic`.
+        progress: As it was told the learner last; totals since registration.
+        version: The newest policy version heard of.
+    """
+
+    calls: collections.Counter[tuple[str, str]] = dataclasses.field(
+        default_factory=collections.Counter
+    )
+    pulled_at: float | None = None
+    progress: learner_pb2.SamplerProgress = dataclasses.field(
+        default_factory=learner_pb2.SamplerProgress
+    )
+    version: int = 0
+
+    def pulled(self, response: learner_pb2.PullWeightsResponse) -> None:
+        """A pull was answered."""
+        self.pulled_at = time.monotonic()
+        self.version = max(self.version, response.version)
+
+    def not_ready(self) -> str:
+        """Why the sampler does no work at the moment; empty where it does."""
+        if self.pulled_at is None:
+            return "not registered with a learner yet"
+        silence = time.monotonic() - self.pulled_at
+        return f"no word of the learner for {silence:.0f} s" if silence > READY_SECONDS else ""
