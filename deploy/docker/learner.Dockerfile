@@ -7,7 +7,7 @@
 # deploy/docker/wheelhouse torch==2.13.0`); else from PyTorch's CPU index, or, for CUDA, from PyPI.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
-FROM ${PYTHON_IMAGE} AS build
+FROM ${PYTHON_IMAGE} AS dependencies
 WORKDIR /build
 RUN python -m venv /opt/wiserl
 COPY deploy/docker/learner.lock ./
@@ -25,6 +25,9 @@ RUN --mount=type=cache,target=/root/.cache/pip \
       cuda) /opt/wiserl/bin/pip install --no-compile "torch==${TORCH}" ;; \
       *) echo "DEVICE is ${DEVICE}; it is cpu or cuda" >&2; exit 2 ;; \
     esac
+
+# A layer of its own: what changes most often is smallest.
+FROM dependencies AS own
 COPY pyproject.toml README.md LICENSE ./
 COPY protos protos
 COPY common common
@@ -32,8 +35,10 @@ COPY learner learner
 COPY sampler sampler
 COPY wiserl wiserl
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/wiserl/bin/pip install --no-deps --no-compile .
-# Nobody installs anything later, or compiles against torch. Torch itself imports some `testing`.
+    /opt/wiserl/bin/pip install --no-deps --no-compile --prefix /own .
+
+FROM dependencies AS lean
+# Nobody installs anything later, or compiles against torch, which imports tests of its own.
 RUN /opt/wiserl/bin/pip uninstall --yes --quiet pip && \
     rm -rf /opt/wiserl/lib/python3*/site-packages/torch/include && \
     find /opt/wiserl -type d -name tests -not -path '*/torch/*' -prune -exec rm -r {} +
@@ -47,7 +52,8 @@ RUN groupadd --gid 10001 wiserl && \
     install -d -o 10001 -g 10001 -m 0700 /credentials /credentials/authority /credentials/learner \
       /credentials/sampler /credentials/viewer && \
     install -d -o 10001 -g 10001 /runs
-COPY --from=build /opt/wiserl /opt/wiserl
+COPY --from=lean /opt/wiserl /opt/wiserl
+COPY --from=own /own /opt/wiserl
 ENV PATH=/opt/wiserl/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

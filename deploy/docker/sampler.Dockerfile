@@ -6,7 +6,7 @@
 # (deploy/docker/own-environment/).
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
-FROM ${PYTHON_IMAGE} AS build
+FROM ${PYTHON_IMAGE} AS dependencies
 WORKDIR /build
 RUN python -m venv /opt/wiserl
 COPY deploy/docker/sampler.lock ./
@@ -16,6 +16,9 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 ARG ENVIRONMENTS=""
 RUN --mount=type=cache,target=/root/.cache/pip \
     if [ -n "${ENVIRONMENTS}" ]; then /opt/wiserl/bin/pip install --no-compile ${ENVIRONMENTS}; fi
+
+# A layer of its own: what changes most often is smallest.
+FROM dependencies AS own
 COPY pyproject.toml README.md LICENSE ./
 COPY protos protos
 COPY common common
@@ -23,7 +26,9 @@ COPY learner learner
 COPY sampler sampler
 COPY wiserl wiserl
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/wiserl/bin/pip install --no-deps --no-compile .
+    /opt/wiserl/bin/pip install --no-deps --no-compile --prefix /own .
+
+FROM dependencies AS lean
 # Nobody installs anything later, or runs the libraries' own tests.
 RUN /opt/wiserl/bin/pip uninstall --yes --quiet setuptools pip && \
     find /opt/wiserl -type d \( -name tests -o -name include \) -prune -exec rm -r {} +
@@ -35,7 +40,8 @@ LABEL org.opencontainers.image.title="wiserl-sampler" \
 RUN groupadd --gid 10001 wiserl && \
     useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin wiserl && \
     install -d -o 10001 -g 10001 -m 0700 /credentials
-COPY --from=build /opt/wiserl /opt/wiserl
+COPY --from=lean /opt/wiserl /opt/wiserl
+COPY --from=own /own /opt/wiserl
 ENV PATH=/opt/wiserl/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

@@ -52,6 +52,7 @@ ALONE = {
     ".venv/bin/wiserl eval runs/CartPole-v1/ppo/* --video --episodes 3",
     ".venv/bin/wiserl export runs/CartPole-v1/ppo/* -o policy.onnx",
     ".venv/bin/wiserl doctor",
+    ".venv/bin/wiserl credentials credentials --host learner.example.org",
     ".venv/bin/wiserl --print-completion bash > wiserl-completion.bash",
     ".venv/bin/buf build --exclude-source-info -o protos/baseline.binpb",
     ".venv/bin/pre-commit install",
@@ -93,6 +94,31 @@ WHY_NOT = {
         "the long form of a test"
     ),
     "scripts/test": "this test is part of it; CI runs it",
+    ".venv/bin/wiserl learner ppo --env CartPole-v1 --host 0.0.0.0 --tls-cert "
+    "credentials/learner/cert.pem --tls-key credentials/learner/key.pem --tokens-file "
+    "credentials/learner/tokens": "test_encrypted_run.py runs it on loopback",
+    ".venv/bin/wiserl sampler --learner learner.example.org:5555 --tls-ca "
+    "credentials/sampler/ca.pem --token-file credentials/sampler/token": (
+        "test_encrypted_run.py runs it on loopback"
+    ),
+    **dict.fromkeys(
+        (
+            "docker compose build",
+            "docker compose up --scale sampler=16",
+            "cp .env.example .env",
+            "docker compose exec learner wiserl watch learner:5555",
+            "docker compose up --detach --no-recreate --scale sampler=4",
+            "docker compose cp learner:/runs runs",
+            "docker build -t my-sampler deploy/docker/own-environment",
+            (
+                "WISERL_SAMPLER_IMAGE=my-sampler WISERL_ALLOW_MODULE=lights WISERL_ENV=lights:make "
+                "docker compose up"
+            ),
+        ),
+        "needs an engine; tests/containers does the same on one",
+    ),
+    "docker compose -f docker-compose.yml -f docker-compose.gpu.yml up --build "
+    "--scale sampler=16": "needs a GPU; test_compose.py checks the file",
     "scripts/test lint types imports": "parts of scripts/test, which CI runs",
     "scripts/test quick": "a part of scripts/test, which CI runs",
     "scripts/test fix": "rewrites the sources under test",

@@ -39,7 +39,9 @@ class LearnerServiceStub:
     RunLimits.push_deadline_milliseconds.
 
     Authentication. Where the learner demands it, every call carries the metadata
-    `authorization: Bearer <token>`.
+    `authorization: Bearer <token>`, over TLS. Tokens have roles: one of a sampler may call everything
+    but WatchRun, one of a viewer GetRun and WatchRun. A call is refused by its metadata, before
+    anything of its body is read.
 
     Errors. A status carries google.rpc details: ErrorInfo with a stable `reason` (domain "wiserl"), and
     BadRequest, RetryInfo where said. On every call:
@@ -53,7 +55,8 @@ class LearnerServiceStub:
     `SPEC_MISMATCH`, `PROTOCOL_MISMATCH`, `ENVIRONMENT_UNSUPPORTED`: stop, with the message.
     - INVALID_ARGUMENT with BadRequest: the request is malformed; nothing of it was stored. Never
     repeat it as it is: it is a defect of the sender. Log it.
-    - UNAUTHENTICATED: read the token again once, then stop. PERMISSION_DENIED: stop.
+    - UNAUTHENTICATED `TOKEN_MISSING`, `TOKEN_UNKNOWN`, `TOKEN_EXPIRED`: read the token again once, then
+    stop. PERMISSION_DENIED `ROLE_FORBIDDEN`: stop.
     - INTERNAL: a defect of the learner. Retry as for UNAVAILABLE.
     A message says the value, the constraint and the remedy.
     """
@@ -109,7 +112,9 @@ class LearnerServiceServicer:
     RunLimits.push_deadline_milliseconds.
 
     Authentication. Where the learner demands it, every call carries the metadata
-    `authorization: Bearer <token>`.
+    `authorization: Bearer <token>`, over TLS. Tokens have roles: one of a sampler may call everything
+    but WatchRun, one of a viewer GetRun and WatchRun. A call is refused by its metadata, before
+    anything of its body is read.
 
     Errors. A status carries google.rpc details: ErrorInfo with a stable `reason` (domain "wiserl"), and
     BadRequest, RetryInfo where said. On every call:
@@ -123,7 +128,8 @@ class LearnerServiceServicer:
     `SPEC_MISMATCH`, `PROTOCOL_MISMATCH`, `ENVIRONMENT_UNSUPPORTED`: stop, with the message.
     - INVALID_ARGUMENT with BadRequest: the request is malformed; nothing of it was stored. Never
     repeat it as it is: it is a defect of the sender. Log it.
-    - UNAUTHENTICATED: read the token again once, then stop. PERMISSION_DENIED: stop.
+    - UNAUTHENTICATED `TOKEN_MISSING`, `TOKEN_UNKNOWN`, `TOKEN_EXPIRED`: read the token again once, then
+    stop. PERMISSION_DENIED `ROLE_FORBIDDEN`: stop.
     - INTERNAL: a defect of the learner. Retry as for UNAVAILABLE.
     A message says the value, the constraint and the remedy.
     """
@@ -265,7 +271,9 @@ class LearnerService:
     RunLimits.push_deadline_milliseconds.
 
     Authentication. Where the learner demands it, every call carries the metadata
-    `authorization: Bearer <token>`.
+    `authorization: Bearer <token>`, over TLS. Tokens have roles: one of a sampler may call everything
+    but WatchRun, one of a viewer GetRun and WatchRun. A call is refused by its metadata, before
+    anything of its body is read.
 
     Errors. A status carries google.rpc details: ErrorInfo with a stable `reason` (domain "wiserl"), and
     BadRequest, RetryInfo where said. On every call:
@@ -279,7 +287,8 @@ class LearnerService:
     `SPEC_MISMATCH`, `PROTOCOL_MISMATCH`, `ENVIRONMENT_UNSUPPORTED`: stop, with the message.
     - INVALID_ARGUMENT with BadRequest: the request is malformed; nothing of it was stored. Never
     repeat it as it is: it is a defect of the sender. Log it.
-    - UNAUTHENTICATED: read the token again once, then stop. PERMISSION_DENIED: stop.
+    - UNAUTHENTICATED `TOKEN_MISSING`, `TOKEN_UNKNOWN`, `TOKEN_EXPIRED`: read the token again once, then
+    stop. PERMISSION_DENIED `ROLE_FORBIDDEN`: stop.
     - INTERNAL: a defect of the learner. Retry as for UNAVAILABLE.
     A message says the value, the constraint and the remedy.
     """

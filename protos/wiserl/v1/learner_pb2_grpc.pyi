@@ -40,7 +40,9 @@ class LearnerServiceStub:
     RunLimits.push_deadline_milliseconds.
 
     Authentication. Where the learner demands it, every call carries the metadata
-    `authorization: Bearer <token>`.
+    `authorization: Bearer <token>`, over TLS. Tokens have roles: one of a sampler may call everything
+    but WatchRun, one of a viewer GetRun and WatchRun. A call is refused by its metadata, before
+    anything of its body is read.
 
     Errors. A status carries google.rpc details: ErrorInfo with a stable `reason` (domain "wiserl"), and
     BadRequest, RetryInfo where said. On every call:
@@ -54,7 +56,8 @@ class LearnerServiceStub:
       `SPEC_MISMATCH`, `PROTOCOL_MISMATCH`, `ENVIRONMENT_UNSUPPORTED`: stop, with the message.
     - INVALID_ARGUMENT with BadRequest: the request is malformed; nothing of it was stored. Never
       repeat it as it is: it is a defect of the sender. Log it.
-    - UNAUTHENTICATED: read the token again once, then stop. PERMISSION_DENIED: stop.
+    - UNAUTHENTICATED `TOKEN_MISSING`, `TOKEN_UNKNOWN`, `TOKEN_EXPIRED`: read the token again once, then
+      stop. PERMISSION_DENIED `ROLE_FORBIDDEN`: stop.
     - INTERNAL: a defect of the learner. Retry as for UNAVAILABLE.
     A message says the value, the constraint and the remedy.
     """
@@ -137,7 +140,9 @@ class LearnerServiceAsyncStub(LearnerServiceStub):
     RunLimits.push_deadline_milliseconds.
 
     Authentication. Where the learner demands it, every call carries the metadata
-    `authorization: Bearer <token>`.
+    `authorization: Bearer <token>`, over TLS. Tokens have roles: one of a sampler may call everything
+    but WatchRun, one of a viewer GetRun and WatchRun. A call is refused by its metadata, before
+    anything of its body is read.
 
     Errors. A status carries google.rpc details: ErrorInfo with a stable `reason` (domain "wiserl"), and
     BadRequest, RetryInfo where said. On every call:
@@ -151,7 +156,8 @@ class LearnerServiceAsyncStub(LearnerServiceStub):
       `SPEC_MISMATCH`, `PROTOCOL_MISMATCH`, `ENVIRONMENT_UNSUPPORTED`: stop, with the message.
     - INVALID_ARGUMENT with BadRequest: the request is malformed; nothing of it was stored. Never
       repeat it as it is: it is a defect of the sender. Log it.
-    - UNAUTHENTICATED: read the token again once, then stop. PERMISSION_DENIED: stop.
+    - UNAUTHENTICATED `TOKEN_MISSING`, `TOKEN_UNKNOWN`, `TOKEN_EXPIRED`: read the token again once, then
+      stop. PERMISSION_DENIED `ROLE_FORBIDDEN`: stop.
     - INTERNAL: a defect of the learner. Retry as for UNAVAILABLE.
     A message says the value, the constraint and the remedy.
     """
@@ -230,7 +236,9 @@ class LearnerServiceServicer(metaclass=_abc_1.ABCMeta):
     RunLimits.push_deadline_milliseconds.
 
     Authentication. Where the learner demands it, every call carries the metadata
-    `authorization: Bearer <token>`.
+    `authorization: Bearer <token>`, over TLS. Tokens have roles: one of a sampler may call everything
+    but WatchRun, one of a viewer GetRun and WatchRun. A call is refused by its metadata, before
+    anything of its body is read.
 
     Errors. A status carries google.rpc details: ErrorInfo with a stable `reason` (domain "wiserl"), and
     BadRequest, RetryInfo where said. On every call:
@@ -244,7 +252,8 @@ class LearnerServiceServicer(metaclass=_abc_1.ABCMeta):
       `SPEC_MISMATCH`, `PROTOCOL_MISMATCH`, `ENVIRONMENT_UNSUPPORTED`: stop, with the message.
     - INVALID_ARGUMENT with BadRequest: the request is malformed; nothing of it was stored. Never
       repeat it as it is: it is a defect of the sender. Log it.
-    - UNAUTHENTICATED: read the token again once, then stop. PERMISSION_DENIED: stop.
+    - UNAUTHENTICATED `TOKEN_MISSING`, `TOKEN_UNKNOWN`, `TOKEN_EXPIRED`: read the token again once, then
+      stop. PERMISSION_DENIED `ROLE_FORBIDDEN`: stop.
     - INTERNAL: a defect of the learner. Retry as for UNAVAILABLE.
     A message says the value, the constraint and the remedy.
     """

@@ -1,0 +1,131 @@
+"""A whole run as the page on security describes it: real processes, TLS, tokens, a restart."""
+
+import json
+import signal
+import subprocess
+import urllib.request
+
+import processes
+import pytest
+from processes import SMALL_ROUNDS, process, until, wiserl
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+def client(folder):
+    return ("--tls-ca", str(folder / "ca.pem"), "--token-file", str(folder / "token"))
+
+
+@pytest.fixture
+def credentials(tmp_path):
+    folder = tmp_path / "credentials"
+    subprocess.run(wiserl("credentials", str(folder)), check=True, timeout=60)
+    return folder
+
+
+@pytest.fixture
+def learner(tmp_path, credentials):
+    """The command line of a learner, its port and the port of its status."""
+    port, status = processes.free_port(), processes.free_port()
+    own = credentials / "learner"
+    command = wiserl(
+        *("learner", "ppo", "--env", "CartPole-v1", "--runs", str(tmp_path / "runs")),
+        *("--port", str(port), "--status-port", str(status), "--recover", "True"),
+        *("--tls-cert", str(own / "cert.pem"), "--tls-key", str(own / "key.pem")),
+        *("--tls-client-ca", str(own / "ca.pem"), "--tokens-file", str(own / "tokens")),
+        *("--checkpoint-seconds", "0.2", "--total-steps", "200000", *SMALL_ROUNDS),
+    )
+    return command, port, status
+
+
+def watch(port, folder):
+    own = ("--tls-cert", str(folder / "cert.pem"), "--tls-key", str(folder / "key.pem"))
+    command = wiserl("watch", f"127.0.0.1:{port}", "--once", "--json", *client(folder), *own)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return json.loads(done.stdout)
+
+
+def test_a_run_goes_on_behind_tls(tmp_path, credentials, learner):
+    command, port, status = learner
+    own = credentials / "sampler"
+    sampler = wiserl(
+        *("sampler", "--learner", f"localhost:{port}", "--workers", "1", *client(own)),
+        *("--tls-cert", str(own / "cert.pem"), "--tls-key", str(own / "key.pem")),
+    )
+    runs = tmp_path / "runs"
+    with process(sampler, tmp_path / "sampler.log") as sampling:
+        with process(command, tmp_path / "learner-1.log") as first:
+            until("steps", lambda: processes.steps_so_far(runs) > 2000)
+            until("a checkpoint", lambda: list(runs.glob("*/*/*/checkpoints/*/manifest.json")))
+            with urllib.request.urlopen(f"http://127.0.0.1:{status}/readyz", timeout=20) as page:
+                assert page.status == 200
+            before = watch(port, credentials / "viewer")
+            first.kill()
+            first.wait()
+        with process(command, tmp_path / "learner-2.log") as second:
+            until("the learner's return", lambda: "learner_listening" in log(tmp_path, 2))
+            after = watch(port, credentials / "viewer")
+            assert after["run_id"] == before["run_id"]
+            assert after["environment_steps"] >= before["environment_steps"]
+            until("the sampler's return", lambda: watch(port, credentials / "viewer")["samplers"])
+            second.send_signal(signal.SIGTERM)
+            assert second.wait(timeout=60) == 143
+        assert "run_recovered" in log(tmp_path, 2)
+        assert sampling.poll() is None
+    assert len(list(runs.glob("*/*/*/config.yaml"))) == 1
+
+
+def log(folder, number):
+    return (folder / f"learner-{number}.log").read_text()
+
+
+def test_another_seed_is_another_run(tmp_path, credentials, learner):
+    command, _port, _ = learner
+    for number, seed in ((1, "0"), (2, "1")):
+        with process([*command, "--seed", seed], tmp_path / f"learner-{number}.log") as running:
+            until("a learner", lambda n=number: "learner_listening" in log(tmp_path, n))
+            folders = list((tmp_path / "runs").glob("*/*/*/run_id"))
+            assert len(folders) == number
+            until(
+                "the settings",
+                lambda n=number: len(list((tmp_path / "runs").glob("*/*/*/config.yaml"))) == n,
+            )
+            running.kill()
+
+
+def test_a_sampler_that_is_not_let_in_says_so(tmp_path, credentials, learner):
+    command, port, _ = learner
+    (credentials / "sampler/token").write_text("a-token-that-nobody-knows\n")
+    own = credentials / "sampler"
+    sampler = wiserl(
+        *("sampler", "--learner", f"127.0.0.1:{port}", "--workers", "1", *client(own)),
+        *("--tls-cert", str(own / "cert.pem"), "--tls-key", str(own / "key.pem")),
+    )
+    with process(command, tmp_path / "learner.log"):
+        done = subprocess.run(sampler, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 4
+    assert "TOKEN_UNKNOWN" in done.stderr
+    assert "--tokens-file" in done.stderr
+
+
+def test_the_doctor_names_what_keeps_a_connection_from_coming_about(tmp_path, credentials, learner):
+    command, port, _ = learner
+    other = tmp_path / "other"
+    subprocess.run(wiserl("credentials", str(other)), check=True, timeout=60)
+
+    def doctor(folder):
+        flags = ("--tls-ca", str(folder / "ca.pem"), "--token-file", str(folder / "token"))
+        own = ("--tls-cert", str(folder / "cert.pem"), "--tls-key", str(folder / "key.pem"))
+        done = subprocess.run(
+            wiserl("doctor", f"127.0.0.1:{port}", "--json", *flags, *own),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        return {each["subject"]: each for each in json.loads(done.stdout)}
+
+    with process(command, tmp_path / "learner.log"):
+        until("a learner", lambda: "learner_listening" in (tmp_path / "learner.log").read_text())
+        assert "not to be trusted" in doctor(other / "viewer")["tls"]["said"]
+        assert doctor(credentials / "viewer")["learner"]["level"] == "ok"
