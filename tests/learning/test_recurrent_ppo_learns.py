@@ -23,6 +23,7 @@ def trained(tmp_path, monkeypatch):
     def run(**settings):
         return wiserl.train(
             "ppo",
+            env="examples.memory_tasks:recall",
             config=ROOT / "examples/recall.yaml",
             runs=tmp_path,
             eval_points=0,
