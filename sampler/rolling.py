@@ -159,6 +159,7 @@ class Rolling:
             pending=pending,
             resets_fed=bool(self._signature.inputs_of(Role.RESET)),
             endings=[],
+            lives_lost=[],
             finals=None if self._environments.late else _finals(segment),
             counters=self._workload.counters,
         )
@@ -244,6 +245,8 @@ class Rolling:
             tape.starting[...] = ~valid[-1]
         else:
             tape.starting[...] = done[-1]
+        for row, position in tape.lives_lost:
+            tape.terminated[row, position] = True
         for key, array in ((_VALID, valid), (_IS_FIRST, is_first), (_EPISODE_END, done)):
             if key in segment.columns:
                 segment.columns[key][...] = array

@@ -36,7 +36,7 @@ def build(recipe: Recipe, copies: int, vectorization: Vectorization) -> Environm
         copies: K.
         vectorization: With `auto` an environment's own vectorisation is used where there is one,
             it pays (`FEWEST_FOR_NATIVE`) and it can be: it must take the arguments that the plain
-            environment takes and say how it resets.
+            environment takes, have its spaces (Atari's has not) and say how it resets.
 
     Raises:
         EnvironmentRefusedError: It cannot be built, or not natively where `native` demands it.
@@ -45,13 +45,27 @@ def build(recipe: Recipe, copies: int, vectorization: Vectorization) -> Environm
     if vectorization == "native":
         return VectorisedEnvironments(recipe, copies)
     if vectorization == "auto" and recipe.has_native and copies >= FEWEST_FOR_NATIVE:
-        try:
-            return VectorisedEnvironments(recipe, copies)
-        except (EnvironmentRefusedError, ImportError, TypeError):
-            pass
+        native = _native(recipe, copies)
+        if native is not None:
+            return native
     environments = [recipe.plain() for _ in range(copies)]
     singles = _singles(environments)
     return MultiAgentEnvironments(environments) if singles is None else PlainEnvironments(singles)  # type: ignore[arg-type]
+
+
+def _native(recipe: Recipe, copies: int) -> VectorisedEnvironments | None:
+    """The environment's own vectorisation if it stands for plain copies, which evaluations take."""
+    try:
+        native = VectorisedEnvironments(recipe, copies)
+    except (EnvironmentRefusedError, ImportError, TypeError):
+        return None
+    single = recipe.plain()
+    alike = native.spec.groups == specification(single).groups
+    single.close()
+    if alike:
+        return native
+    native.close()
+    return None
 
 
 def specification(environment: Environment) -> EnvironmentSpec:

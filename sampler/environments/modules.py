@@ -1,4 +1,7 @@
-"""Environments and wrappers out of modules that the sampler's own command line allows."""
+"""Environments and wrappers out of modules that the sampler's own command line allows.
+
+The sampler's own wrappers are allowed always.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from common.errors import InvalidFieldError, WiseRLError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
+
+OWN = frozenset({"sampler.environments.atari"})
 
 
 class EnvironmentRefusedError(WiseRLError):
@@ -27,6 +32,7 @@ def load(name: str, allowed: Collection[str]) -> Any:  # noqa: ANN401 - whatever
         EnvironmentRefusedError: The module is not allowed, or there is no such thing.
     """
     module = references.module_of(name)
+    allowed = {*allowed, *OWN}
     if not any(module == known or module.startswith(f"{known}.") for known in allowed):
         raise EnvironmentRefusedError(
             f"{name}: the module {module} is not allowed here; say --allow-module {module} if you "

@@ -34,6 +34,11 @@ def specification(environment: gymnasium.Env[Any, Any]) -> EnvironmentSpec:
     )
 
 
+LIFE_LOST = "life_lost"
+"""The key of `info` by which an environment says that nothing which follows is this step's merit,
+although the episode goes on: values see a terminal state, nobody else an end."""
+
+
 class PlainEnvironments:
     """K separate copies, each with a seed of its own.
 
@@ -63,6 +68,7 @@ class PlainEnvironments:
         write = writer(environments[0].observation_space, tape.live.agent)
         to_actions = actions.for_each(environments[0].action_space)
         action, starting, endings = tape.actions[""], tape.starting, tape.endings
+        lives_lost = tape.lives_lost
         rewards, terminated, truncated = tape.rewards, tape.terminated, tape.truncated
         counters = tape.counters
         pending = tape.pending.tolist()  # a list is read faster than an array
@@ -85,6 +91,8 @@ class PlainEnvironments:
                         pending[position] = True
                         if info:
                             endings.append((row, position, metrics.of_info(info)))
+                    elif info and info.get(LIFE_LOST):
+                        lives_lost.append((row, position))
                 write(position, observation, info)
                 position += 1  # noqa: SIM113 - dearer with enumerate, as a tuple in a tuple
                 counters[0] += 1

@@ -4,7 +4,8 @@ What the learner names is data: a registered id with plain arguments. Only a mod
 sampler's own command line allows is imported for an id with a colon:
 
 - `Name-vN` or `namespace/Name-vN`: an id that Gymnasium knows, or that an installed package brings
-  which says so (entry point `gymnasium.envs` of the name `namespace`, such as MinAtar's);
+  which says so (entry point `gymnasium.envs` of the name `namespace`, such as MinAtar's) or is the
+  one of `NAMESPACES`;
 - `module:Name-vN`: the same after importing an allowed module, which registers it;
 - `package/name_vN`: an environment of several agents, of the packages in `PETTINGZOO_PACKAGES`;
 - `module:factory`: a callable of an allowed module that returns a `gymnasium.Env`, or an
@@ -54,6 +55,9 @@ PETTINGZOO_PACKAGES = {
 }
 """Where an id `package/name_vN` is looked for, by its package. Another package's environments are
 built by a `module:factory`."""
+
+NAMESPACES = {"ALE": "ale_py"}
+"""Packages that register their environments when they are imported, by namespace."""
 
 Environment: TypeAlias = gymnasium.Env[Any, Any] | ParallelEnvironment
 """A single copy: of one agent, or of several in the parallel API."""
@@ -240,6 +244,9 @@ def announce(name: str) -> None:
     """Lets installed packages register what they declare for the namespace of an unknown id.
 
     Gymnasium did so for every package when it was imported, until 1.0.
+
+    Raises:
+        EnvironmentRefusedError: A package of `NAMESPACES` is not installed.
     """
     namespace, slash, _ = name.rpartition("/")
     if not slash or name in gymnasium.registry:
@@ -248,3 +255,11 @@ def announce(name: str) -> None:
         register = plugin.load()
         if callable(register):
             register()
+    package = NAMESPACES.get(namespace)
+    if package is None:
+        return
+    if importlib.util.find_spec(package) is None:
+        raise EnvironmentRefusedError(
+            f"{name}: {package} is not installed here; pip install 'wiserl[atari]'"
+        )
+    importlib.import_module(package)

@@ -99,6 +99,7 @@ class Tape:
         pending: `[B]` bool, whether row 0 is lost to a reset (one step late only).
         resets_fed: Whether the policy reads `starting`.
         endings: Gets `(row, position, metrics)` of the episodes that ended with any metrics.
+        lives_lost: Gets `(row, position)` of steps that are terminal for values and end no episode.
         finals: Gets last observations (resets at once only).
         counters: `[0]` counts rows as they are done; whoever watches sees a hang.
     """
@@ -113,6 +114,7 @@ class Tape:
     pending: NDArray[Any]
     resets_fed: bool
     endings: list[tuple[int, int, dict[str, float]]]
+    lives_lost: list[tuple[int, int]]
     finals: Finals | None
     counters: memoryview[int]
 

@@ -45,6 +45,9 @@ class TrajectoryBatch(_message.Message):
       and `is_first` true; the last observation of the ended one travels in `final_observations`.
       There are no invalid rows.
 
+    A single agent's `terminated` without `episode_end` is no end: nothing that follows counts for the
+    value of that step (a life lost in a game), and the episode goes on in the next row.
+
     With several agents `terminated` and `truncated` are per agent and `episode_end` tells that the whole
     episode ended, which is when no agent is left. ALIVE tells who acts in a row: an agent that ended, or
     has not joined yet, does not, and in an invalid row nobody does. Where it is false the agent's action,

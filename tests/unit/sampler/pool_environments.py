@@ -49,6 +49,18 @@ class Counting(gymnasium.Env):
         return self._observation(action), reward, over and even, over and not even, info
 
 
+class Mortal(Counting):
+    """Five steps that pay 1; the second one costs a life."""
+
+    def __init__(self) -> None:
+        super().__init__(length=5)
+
+    def step(self, action):
+        observation, _, _terminated, _, _ = super().step(action)
+        info = {"life_lost": True} if observation[1] == 2 else {}
+        return observation, 1.0, observation[1] == 5, False, info
+
+
 class Seeded(gymnasium.Env):
     """Random walks from the environment's own generator; ends at random."""
 
