@@ -13,7 +13,7 @@ from common import spaces, specs
 from common.signature import ColumnKey, Noise, Role
 from learner.algorithms.ppo import PPO, PPOConfig
 from learner.algorithms.trpo import TRPO, TRPOConfig
-from learner.experience.on_policy import OnPolicyBatch
+from learner.experience.on_policy import FragmentKey, OnPolicyBatch
 from learner.publishing import sessions
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ def batch_of(columns: dict[ColumnKey, Any], *, version: int = 1) -> OnPolicyBatc
     """A round without final observations."""
     none = np.empty(0, np.int64)
     steps = int(columns[VALID].sum())
-    return OnPolicyBatch(version, columns, none, none, {}, [], steps, [])
+    keys = [FragmentKey(0, slot, 0, 0) for slot in range(columns[VALID].shape[1])]
+    return OnPolicyBatch(version, columns, none, none, {}, [], steps, keys)
 
 
 def with_finals(batch: OnPolicyBatch, rows, slots, observations) -> OnPolicyBatch:

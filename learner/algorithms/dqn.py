@@ -362,10 +362,16 @@ def _weighted(losses: Tensor, weights: Tensor | None) -> Tensor:
 def _discrete(space: spaces.Space) -> spaces.Discrete:
     if isinstance(space, spaces.Discrete):
         return space
-    alternative = "ppo"
-    if isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
-        alternative = "ppo, or make the choices one Discrete with a wrapper"
+    match space:
+        case spaces.Dict():
+            remedy = "flatten it with a wrapper"
+        case spaces.MultiDiscrete() | spaces.MultiBinary():
+            remedy = "take ppo, or make the choices one Discrete with a wrapper"
+        case spaces.Box() if space.dtype.kind != "f":
+            remedy = "make it MultiDiscrete with a wrapper and take ppo"
+        case _:
+            remedy = "take ppo"
     raise UnsupportedSpaceError(
         f"dqn takes Discrete actions, these are a {type(space).__name__}: it needs a value for "
-        f"each action; take {alternative}"
+        f"each action; {remedy}"
     )

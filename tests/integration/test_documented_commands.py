@@ -72,7 +72,11 @@ WATCHING = {
     ".venv/bin/wiserl watch 127.0.0.1:5555",
     ".venv/bin/wiserl watch 127.0.0.1:5555 --json --interval-seconds 5",
 }
+ATARI = ".venv/bin/wiserl train {} --env ALE/Pong-v5"
 ELSEWHERE = dict.fromkeys(
+    (ATARI.format("dqn"), ATARI.format("ppo")),
+    "test_atari_runs.py::test_pong_is_played_with_the_preset",
+) | dict.fromkeys(
     (
         "python3 -m venv sampler-env",
         "sampler-env/bin/pip install '.[sampler]'",
@@ -81,6 +85,11 @@ ELSEWHERE = dict.fromkeys(
     "test_sampler_alone.py::test_the_sampler_needs_no_torch",
 )
 WHY_NOT = {
+    ".venv/bin/pip install --editable '.[atari]'": "changes the environment under test",
+    (
+        ".venv/bin/wiserl train ppo --env ALE/Qbert-v5 --env-arg frameskip=1 "
+        "--wrapper sampler.environments.atari:preprocessed --clip-rewards True"
+    ): "minutes; test_atari_runs.py plays Pong with the same wrapper",
     ".venv/bin/wiserl bench learning --minutes 60": "an hour; test_bench_queue.py runs one",
     ".venv/bin/python benchmarks/samplers.py --name samplers": (
         "ten minutes, and rewrites data; test_benchmark_programs.py runs it in small"

@@ -31,7 +31,7 @@ from learner.algorithms import registry
 from learner.algorithms.base import OnPolicyAlgorithm
 from learner.algorithms.dqn import DQN
 from learner.algorithms.off_policy import OffPolicyAlgorithm
-from learner.algorithms.on_policy import ActorCriticAlgorithm
+from learner.algorithms.on_policy import PolicyGradientAlgorithm
 from learner.algorithms.replay_actor_critic import ReplayActorCritic
 from learner.algorithms.rollout import rollout_of
 from learner.experience.transitions import Transitions
@@ -44,8 +44,15 @@ ACTIONS = {"discrete": spaces.Discrete(2), "continuous": box(1, low=-1.0, high=1
 WORTH = {TRUNCATED: (10.0, 10.0), TERMINATED: (1.9, 1.0)}
 """Of the two states, by what ends an episode after the second one."""
 
+ON_POLICY = {
+    "learning_rate": 1e-2,
+    "learning_rate_schedule": "constant",
+    "hidden_sizes": (16,),
+}
 # What is to be found is a number, quickly: large steps, small networks, targets that hurry.
 SETTINGS = {
+    "ppo": ON_POLICY | {"n_minibatches": 1},
+    "appo": ON_POLICY | {"n_minibatches": 1},
     "dqn": {"learning_rate": 1e-2, "target_update_interval": 5, "hidden_sizes": (16,)},
     "ddpg": {"critic_learning_rate": 1e-2, "target_tau": 0.2, "hidden_sizes": (16,)},
     "td3": {"critic_learning_rate": 1e-2, "target_tau": 0.2, "hidden_sizes": (16,)},
@@ -57,12 +64,6 @@ SETTINGS = {
         "entropy_coefficient": 0.0,
     },
     "trpo": {"critic_learning_rate": 1e-2, "hidden_sizes": (16,), "n_minibatches": 1},
-}
-ON_POLICY = {
-    "learning_rate": 1e-2,
-    "learning_rate_schedule": "constant",
-    "hidden_sizes": (16,),
-    "n_minibatches": 1,
 }
 RECURRENT = {"recurrent_units": 8}
 
@@ -165,7 +166,7 @@ def test_what_is_cut_off_is_worth_more_than_what_is_over(name, kind, settings, e
     torch.set_num_threads(1)
     algorithm = algorithm_of(name, kind, **settings)
     match algorithm:
-        case ActorCriticAlgorithm():
+        case PolicyGradientAlgorithm():
             found = taught_by_rounds(algorithm, ending, 100)
         case DQN() | ReplayActorCritic():
             found = taught_by_replay(algorithm, ending, 500)
