@@ -27,11 +27,11 @@ from learner.algorithms import behaviour, state
 from learner.algorithms.base import single_agent_only
 from learner.algorithms.device_means import DeviceMeans
 from learner.algorithms.optimiser import TargetNetwork
-from learner.algorithms.replay_actor_critic import (
-    ActorCriticConfig,
+from learner.algorithms.single_actor_critic import (
     ActorPolicy,
     Minibatch,
-    ReplayActorCritic,
+    SingleActorCritic,
+    SingleActorCriticConfig,
     normal_noise,
 )
 from learner.losses import q_learning
@@ -51,7 +51,7 @@ OU_STATE = "ornstein_uhlenbeck"
 
 
 @dataclasses.dataclass(frozen=True)
-class DDPGConfig(ActorCriticConfig):
+class DDPGConfig(SingleActorCriticConfig):
     """Hyperparameters."""
 
     actor_learning_rate: float = 1e-3
@@ -142,7 +142,7 @@ class NoisyActor(ActorPolicy):
         return (*answer, normal) if self._drifting else answer
 
 
-class DDPG(ReplayActorCritic[DDPGConfig]):
+class DDPG(SingleActorCritic[DDPGConfig]):
     """DDPG for one agent with actions of a bounded Box."""
 
     name = "ddpg"
@@ -191,7 +191,7 @@ class DDPG(ReplayActorCritic[DDPGConfig]):
         The errors |Q_k(s, a) - y|, as means over k, are returned where replay is prioritised.
         """
         self.set_learning_rates(progress)
-        data = self.on_device(batch)
+        data = self.minibatch(batch)
         actions = self.behaviour.bounds.to_unit(data.actions)
         step = self.regress([*data.parts, actions], self._targets(data), data)
         self._means.add(step.losses, step.values, step.norm)

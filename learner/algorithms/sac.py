@@ -30,8 +30,8 @@ from learner.algorithms import state
 from learner.algorithms.base import single_agent_only
 from learner.algorithms.device_means import DeviceMeans
 from learner.algorithms.optimiser import FlatAdam
-from learner.algorithms.replay_actor_critic import ActorCriticConfig, ReplayActorCritic
 from learner.algorithms.schedules import scheduled
+from learner.algorithms.single_actor_critic import SingleActorCritic, SingleActorCriticConfig
 from learner.algorithms.soft_policies import Softmax, SoftPolicy, SquashedGaussian
 from learner.losses import q_learning
 
@@ -42,7 +42,7 @@ CRITICS = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class SACConfig(ActorCriticConfig):
+class SACConfig(SingleActorCriticConfig):
     """Hyperparameters."""
 
     entropy_coefficient: float | None = None
@@ -71,7 +71,7 @@ class SACConfig(ActorCriticConfig):
         self._check("target_update_interval", self.target_update_interval >= 1, "is below 1")
 
 
-class SAC(ReplayActorCritic[SACConfig]):
+class SAC(SingleActorCritic[SACConfig]):
     """SAC for one agent with actions of a bounded Box, or Discrete ones."""
 
     name = "sac"
@@ -135,7 +135,7 @@ class SAC(ReplayActorCritic[SACConfig]):
         prioritised.
         """
         self.set_learning_rates(progress)
-        data, policy, alpha = self.on_device(batch), self.behaviour, self._alpha
+        data, policy, alpha = self.minibatch(batch), self.behaviour, self._alpha
         noise = self.normal(2, len(data.returns), policy.draws)
         worth = policy.next_values(self._actor, self._target, data, noise[0], alpha)
         targets = q_learning.bootstrapped(data.returns, data.discounts, worth)

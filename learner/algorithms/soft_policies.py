@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from common import spaces
 from common.errors import UnsupportedSpaceError
-from learner.algorithms.replay_actor_critic import ActorPolicy, normal_noise
+from learner.algorithms.single_actor_critic import ActorPolicy, normal_noise
 from learner.networks.bounded_actions import (
     ActionBounds,
     at_random,
@@ -30,8 +30,8 @@ from learner.networks.distributions import Categorical, available
 
 if TYPE_CHECKING:
     from common import specs
-    from learner.algorithms.replay_actor_critic import Minibatch
     from learner.algorithms.sac import SACConfig
+    from learner.algorithms.single_actor_critic import Minibatch
     from learner.networks.heads import Differentiable
 
 DISCRETE_TARGET = 0.89

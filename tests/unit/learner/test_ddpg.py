@@ -116,7 +116,7 @@ def test_errors_are_those_of_targets_by_hand(kind):
 def test_the_twin_minimum_is_of_each_transition():
     algorithm = linear(td3(UNITS, hidden_sizes=(), target_noise=0.0))
     batch = hand_made(algorithm)
-    data = algorithm.on_device(batch)
+    data = algorithm.minibatch(batch)
     # Q_1 is the larger one in the first transition, the smaller one in the last.
     actions = np.tanh([0.2, 5.0, 0.4])
     expected = [1 + 0.9 * (0.6 + 2 * actions[0]), 2.0, 3 + 0.81 * (-4 + actions[2])]
@@ -141,7 +141,7 @@ def test_the_actor_goes_up_the_first_critic(kind):
     if kind is TD3:
         config["policy_delay"] = 1
     algorithm = linear(ddpg(UNITS, kind=kind, **config))
-    data = algorithm.on_device(hand_made(algorithm))
+    data = algorithm.minibatch(hand_made(algorithm))
     algorithm._improve(data)
     # dQ_1/da is 2 everywhere; da/dhead is 1 - tanh^2.
     slopes = -2.0 * (1 - np.tanh([0.5, 1.0, 0.0]) ** 2) / 3
@@ -200,7 +200,7 @@ def test_critics_see_what_the_environment_got_between_minus_one_and_one():
     algorithm = ddpg(OFFSET)
     batch = transitions_of(algorithm, rows=3)
     batch.columns[ACTION] = np.array([[-1.0, 10.0], [1.0, 6.0], [2.0, 4.0]], np.float32)
-    found = algorithm.behaviour.bounds.to_unit(algorithm.on_device(batch).actions)
+    found = algorithm.behaviour.bounds.to_unit(algorithm.minibatch(batch).actions)
     np.testing.assert_allclose(found, [[-1.0, 1.0], [0.0, 0.0], [0.5, -0.5]])
 
 
@@ -424,6 +424,6 @@ def test_observations_are_read_in_the_order_of_the_policys_inputs():
     batch = transitions_of(algorithm)
     turned = dict(reversed(batch.next_columns.items()))
     swapped = dataclasses.replace(batch, next_columns=turned)
-    one, other = (algorithm.on_device(each).next_parts for each in (batch, swapped))
+    one, other = (algorithm.minibatch(each).next_parts for each in (batch, swapped))
     assert all(map(torch.equal, one, other))
     assert one[1].shape == batch.next_columns[ColumnKey(Role.OBSERVATION, "", "camera")].shape

@@ -117,7 +117,7 @@ def test_errors_are_those_of_soft_targets_by_hand():
 def test_the_actor_goes_down_alpha_log_pi_minus_the_smaller_value():
     algorithm = linear()
     noise = torch.tensor([[0.3], [-0.2], [-1.1]])
-    data = algorithm.on_device(hand_made(algorithm))
+    data = algorithm.minibatch(hand_made(algorithm))
     policy = algorithm.behaviour
     found = policy.improve(algorithm._actor, algorithm._critics, data, noise, algorithm._alpha)
     (layer,) = policy.actor.heads[0]
@@ -149,7 +149,7 @@ def test_the_actor_goes_down_alpha_log_pi_minus_the_smaller_value():
 )
 def test_the_entropy_is_held_against_its_target(spec, config, expected):
     algorithm = sac(spec, **config)
-    data = algorithm.on_device(transitions_of(algorithm))
+    data = algorithm.minibatch(transitions_of(algorithm))
     found = algorithm.behaviour.improve(
         algorithm._actor, algorithm._critics, data, algorithm.normal(8, 2), algorithm._alpha
     )
@@ -161,7 +161,7 @@ def test_the_target_of_masked_entropy_is_over_what_is_available():
     batch = transitions_of(algorithm)
     batch.columns[MASK][:] = np.array([[True, True, True], [True, False, True]] * 4)
     batch.columns[MASK][0] = [False, True, False]
-    data = algorithm.on_device(batch)
+    data = algorithm.minibatch(batch)
     none = algorithm.normal(8, 0)
     found = algorithm.behaviour.improve(
         algorithm._actor, algorithm._critics, data, none, algorithm._alpha
@@ -232,7 +232,7 @@ def test_discrete_expectations_are_sums_over_all_actions():
 def test_the_gradient_of_discrete_expectations_is_that_of_autograd():
     algorithm = sac(MASKED, hidden_sizes=())
     batch = transitions_of(algorithm)
-    data = algorithm.on_device(batch)
+    data = algorithm.minibatch(batch)
     policy, alpha = algorithm.behaviour, torch.tensor(0.3)
     with torch.no_grad():
         policy.actor.heads[0][0].weight.normal_()
@@ -252,7 +252,7 @@ def test_what_will_not_be_available_is_worth_nothing():
     algorithm = sac(MASKED)
     batch = transitions_of(algorithm)
     batch.next_columns[MASK][:] = [False, True, False]
-    data = algorithm.on_device(batch)
+    data = algorithm.minibatch(batch)
     found = algorithm.behaviour.next_values(
         algorithm._actor, algorithm._target, data, data.returns, torch.tensor(0.3)
     )
