@@ -129,7 +129,8 @@ class ReplayStore:
             cursor: The blocks that files hold for certain.
 
         Raises:
-            ValueError: The specs lack a column that windows are made of, or have an agent axis.
+            ValueError: The specs lack a column that windows are made of, or windows are of several
+                steps of several agents.
             OSError: The files cannot be made, or are another store's.
         """
         self.settings = settings
@@ -344,6 +345,8 @@ class ReplayStore:
         """Reads transitions together."""
         entries, following, returns, discounts = self._index.take(positions)
         rows = self._rows(entries)
+        if self._reader.several:
+            returns, discounts = self._reader.outcomes(self._ring, rows)
         columns: Columns = {key: self._ring.take(key, rows) for key in self._here}
         after: Columns = {}
         final = np.flatnonzero(following < 0) if self._ring.finals else following[:0]

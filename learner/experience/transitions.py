@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Transitions:
-    """M transitions of one agent, each over the m steps of its n-step window.
+    """M transitions, each over the m steps of its n-step window.
 
     A window ends after n steps, at a step that terminated or was truncated, or at its block's edge;
-    m is what is left of n.
+    m is what is left of n. Transitions of A agents are single steps of all of them, with an agent
+    axis in the columns of a group; returns and discounts are in the order of the spec's agents.
 
     Attributes:
         rows: [M] int64, where they lie in the store.
@@ -25,8 +26,8 @@ class Transitions:
             returns and discounts stand for.
         next_columns: `[M, ...]`, entry t + m of every column with one entry more than rows; the
             final observation where the next entry is another episode's.
-        returns: [M] float32, sum over k < m of gamma^k r[t + k], of transformed rewards.
-        discounts: [M] float32, gamma^m, and 0 where step t + m - 1 terminated.
+        returns: [M] or [M, A] float32, sum over k < m of gamma^k r[t + k], of transformed rewards.
+        discounts: [M] or [M, A] float32, gamma^m, and 0 where step t + m - 1 terminated.
         weights: [M] float32, importance weights over the largest of the minibatch; 1 where
             sampling is uniform.
     """

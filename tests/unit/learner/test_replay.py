@@ -188,13 +188,13 @@ def test_settings_that_cannot_work_are_refused(changed, match):
         ReplaySettings(**{"capacity": 8, "block_rows": 4, "gamma": 0.9, **changed})
 
 
-def test_an_agent_axis_is_refused():
+def test_columns_that_windows_are_made_of_must_be_there_once():
     specs = [spec for spec in SPECS if spec.key != REWARD]
-    team = ColumnSpec(ColumnKey(Role.REWARD, "team"), np.dtype(np.float32), (3,))
-    with pytest.raises(ValueError, match=r"reward/team \[3\]"):
-        ReplayStore([*specs, team], ReplaySettings(8, 4, 0.9), seed=0)
-    with pytest.raises(ValueError, match="none"):
+    with pytest.raises(ValueError, match="role reward: none"):
         ReplayStore(specs, ReplaySettings(8, 4, 0.9), seed=0)
+    other = ColumnSpec(ColumnKey(Role.REWARD, "", "other"), np.dtype(np.float32))
+    with pytest.raises(ValueError, match=r"reward \[\], reward/other \[\]"):
+        ReplayStore([*SPECS, other], ReplaySettings(8, 4, 0.9), seed=0)
 
 
 def numbered(first, rows, slots):
