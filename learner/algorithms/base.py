@@ -139,8 +139,25 @@ def single_agent_only(spec: EnvironmentSpec, name: str) -> None:
     if spec.multi_agent:
         agents = sum(len(group.agents) for group in spec.groups)
         raise UnsupportedSpaceError(
-            f"{name} trains a single agent, this environment has {agents}; "
-            "take a multi-agent algorithm"
+            f"{name} trains a single agent, this environment has {agents}; take maddpg"
+        )
+
+
+def several_agents_only(spec: EnvironmentSpec, name: str, *, otherwise: str) -> None:
+    """Refuses environments of a single agent that has no agent axis.
+
+    Args:
+        spec: The environment.
+        name: The algorithm's.
+        otherwise: What to take for a single agent.
+
+    Raises:
+        UnsupportedSpaceError: It is one.
+    """
+    if not spec.multi_agent:
+        raise UnsupportedSpaceError(
+            f"{name} trains the agents of an environment of several, this one has a single agent; "
+            f"take {otherwise}"
         )
 
 

@@ -68,9 +68,13 @@ class FlatAdam:
 
     def step(self, loss: Tensor) -> Tensor:
         """One step down the gradient of a scalar loss; returns its norm before clipping."""
+        self.differentiate(loss)
+        return self.descend()
+
+    def differentiate(self, loss: Tensor) -> None:
+        """Puts the gradients of a scalar loss in the place of those that were there."""
         self._gradient.zero_()
         torch.autograd.backward(loss)
-        return self.descend()
 
     @torch.no_grad()
     def descend(self) -> Tensor:

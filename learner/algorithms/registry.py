@@ -17,6 +17,7 @@ BUILT_IN = {
     "appo": "learner.algorithms.impala:APPO",
     "dqn": "learner.algorithms.dqn:DQN",
     "impala": "learner.algorithms.impala:IMPALA",
+    "maddpg": "learner.algorithms.maddpg:MADDPG",
     "ppo": "learner.algorithms.ppo:PPO",
     "sac": "learner.algorithms.sac:SAC",
     "td3": "learner.algorithms.ddpg:TD3",

@@ -72,15 +72,6 @@ class ActorCriticConfig(ReplayConfig):
         self._check("target_tau", 0 < self.target_tau <= 1, "must be in (0, 1]")
         self._check("hidden_sizes", min(self.hidden_sizes or (1,)) >= 1, "must be at least 1 each")
 
-    def adam(self, network: nn.Module, learning_rate: float) -> FlatAdam:
-        """The optimiser of a network."""
-        return FlatAdam(
-            dict(network.named_parameters()),
-            learning_rate=learning_rate,
-            epsilon=self.adam_epsilon,
-            max_gradient_norm=self.max_gradient_norm,
-        )
-
 
 C = TypeVar("C", bound=ActorCriticConfig)
 
@@ -91,14 +82,26 @@ class ReplayActorCritic(OffPolicyAlgorithm[C]):
     Noise of the updates is drawn on the host, so that a run goes on bit for bit on any device.
     """
 
-    def optimise(self, actor: nn.Module, critics: nn.Module) -> None:
+    def optimise(
+        self, actor: nn.Module, critics: nn.Module, *, max_gradient_norm: float | None
+    ) -> None:
         """Gives networks that are on the device their optimisers, and critics their targets."""
         refuse_mode_dependent_layers(actor, critics)
         config = self.config
         self._critic_network = critics
-        self._actor_adam = config.adam(actor, config.actor_learning_rate)
-        self._critic_adam = config.adam(critics, config.critic_learning_rate)
-        self._target_critics = TargetNetwork(critics, self._critic_adam)
+        self._actor_adam, self._critic_adam = (
+            FlatAdam(
+                dict(network.named_parameters()),
+                learning_rate=rate,
+                epsilon=config.adam_epsilon,
+                max_gradient_norm=max_gradient_norm,
+            )
+            for network, rate in (
+                (actor, config.actor_learning_rate),
+                (critics, config.critic_learning_rate),
+            )
+        )
+        self._target_critics: TargetNetwork[Any] = TargetNetwork(critics, self._critic_adam)
         self._generator = np.random.default_rng(self.seed)
         self._updates = 0
 

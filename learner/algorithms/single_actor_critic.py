@@ -165,7 +165,7 @@ class SingleActorCritic(ReplayActorCritic[C]):
         """Everything that updates need of the networks; `build` calls it once."""
         policy.to(self.device)
         critics.to(self.device)
-        self.optimise(policy.actor, critics)
+        self.optimise(policy.actor, critics, max_gradient_norm=self.config.max_gradient_norm)
         self._preprocess = policy.preprocess
         self._observed = [
             ColumnKey(Role.OBSERVATION, "", tensor.key)

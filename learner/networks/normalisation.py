@@ -242,3 +242,39 @@ class RewardScaler:
         """Restores what `tensors` gave."""
         self._moments.load_tensors(tensors)
         self._running = tensors["running"].cpu().numpy().astype(np.float64, copy=True)
+
+
+class RewardStandardiser:
+    """Rewards of each agent less their mean, over their deviation, of all that were drawn so far.
+
+    Papoudakis et al. 2021 (https://arxiv.org/abs/2006.07869) train so. A constant that is added to
+    every reward leaves the order of policies as it is only where they cannot change how long an
+    episode is.
+
+    Args:
+        agents: A.
+    """
+
+    def __init__(self, agents: int) -> None:
+        self._moments = [RunningMoments(()) for _ in range(agents)]
+
+    def standardise(
+        self, rewards: NDArray[np.float32], alive: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Takes rewards [M, A] of agents that acted [M, A] in, and answers them standardised."""
+        for agent, moments in enumerate(self._moments):
+            moments.update(rewards[alive[:, agent], agent])
+        mean = np.array([moments.mean for moments in self._moments])
+        variance = np.array([moments.variance for moments in self._moments])
+        centred: NDArray[np.float64] = rewards - mean
+        return (centred / np.sqrt(variance + EPSILON)).astype(np.float32)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state, for a checkpoint."""
+        found = [moments.tensors() for moments in self._moments]
+        return {name: torch.stack([one[name] for one in found]) for name in found[0]}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restores what `tensors` gave."""
+        for agent, moments in enumerate(self._moments):
+            moments.load_tensors({name: tensor[agent] for name, tensor in tensors.items()})

@@ -39,6 +39,8 @@ ALONE = {
     ".venv/bin/wiserl train --resume runs/CartPole-v1/ppo/* --total-steps 120000",
     ".venv/bin/wiserl train dqn --env CartPole-v1",
     "PYTHONPATH=. .venv/bin/wiserl train ppo --config examples/recall.yaml",
+    ".venv/bin/wiserl train maddpg --env mpe2/simple_spread_v3",
+    ".venv/bin/wiserl train maddpg --env mpe2/simple_tag_v3 --env-arg continuous_actions=true",
     ".venv/bin/wiserl train trpo --env CartPole-v1",
     ".venv/bin/wiserl train td3 --env Pendulum-v1",
     ".venv/bin/wiserl train ddpg --env MountainCarContinuous-v0",

@@ -63,6 +63,8 @@ SETTINGS = {
         "hidden_sizes": (16,),
         "entropy_coefficient": 0.0,
     },
+    # Of several agents: test_maddpg.py computes the same by hand.
+    "maddpg": {},
     "trpo": {"critic_learning_rate": 1e-2, "hidden_sizes": (16,), "n_minibatches": 1},
 }
 RECURRENT = {"recurrent_units": 8}

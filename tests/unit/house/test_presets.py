@@ -48,6 +48,11 @@ def test_the_task_with_a_gate_has_a_preset_of_each_for_continuous_actions(algori
     assert "Pendulum-v1" in presets.environments(algorithm)
 
 
+@pytest.mark.parametrize("task", ["spread_v3", "speaker_listener_v4", "tag_v3", "adversary_v3"])
+def test_the_particle_environments_have_a_maddpg_preset(task):
+    assert f"mpe2/simple_{task}" in presets.environments("maddpg")
+
+
 @pytest.mark.parametrize("algorithm", presets.algorithms())
 def test_every_default_tells_the_size_of_a_round_so_that_samplers_start_early(algorithm):
     found = Settings.gather(algorithm, environment="Unknown-v0", variables={})

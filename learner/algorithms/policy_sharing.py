@@ -1,0 +1,35 @@
+"""Which agents of an environment share a policy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from common.specs import role_of
+
+if TYPE_CHECKING:
+    from common.specs import EnvironmentSpec
+
+PolicySharing = Literal["per_agent", "per_role", "shared"]
+"""A policy of its own for each agent; one for the agents of a role, which are those of one group
+whose names differ in their number alone; one for all."""
+
+
+def policies_of(spec: EnvironmentSpec, sharing: PolicySharing) -> tuple[int, ...]:
+    """The number of each agent's policy, from 0 on, in the order of the spec's agents."""
+    owners: list[tuple[str, ...]] = []
+    for group in spec.groups:
+        for agent in group.agents:
+            match sharing:
+                case "per_agent":
+                    owners.append((agent,))
+                case "per_role":
+                    owners.append((group.name, role_of(agent)))
+                case "shared":
+                    owners.append(())
+    numbers = {owner: number for number, owner in enumerate(dict.fromkeys(owners))}
+    return tuple(numbers[owner] for owner in owners)
+
+
+def places_within(policies: tuple[int, ...]) -> tuple[int, ...]:
+    """Which of the agents of its policy each agent is, from 0 on."""
+    return tuple(policies[:place].count(policy) for place, policy in enumerate(policies))
