@@ -59,7 +59,7 @@ class PolicyGradientConfig:
     names a function from the observation space to an nn.Module from observations to features."""
     recurrent_units: int = 0
     """Units of a GRU that remembers the episode, between encoder and heads; policy and values share
-    it. 0 is no memory; only ppo takes one."""
+    it. 0 is no memory; trpo trains none."""
     initial_log_std: float = 0.0
     """Logarithm of the standard deviation at the start, continuous actions."""
     normalise_observations: bool | None = None
@@ -171,11 +171,8 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm[P]):
         """Actor, critic, optimiser and statistics."""
         single_agent_only(self.spec, self.name)
         config, group = self.config, self.spec.agent
-        if config.recurrent_units and not self.remembers:
-            raise InvalidFieldError(
-                "recurrent_units",
-                f"{config.recurrent_units}: {self.name} trains no memory; take ppo, or leave it 0",
-            )
+        if config.recurrent_units:
+            self._check_memory()
         self.n_envs = None if config.n_envs == "auto" else config.n_envs
         self.n_steps = config.n_steps
         architecture = Architecture(
@@ -203,6 +200,25 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm[P]):
         self._shuffle = np.random.default_rng((self.seed, 1))
         self._updates = 0
         return actor
+
+    def _check_memory(self) -> None:
+        """Refuses a memory where it cannot be trained.
+
+        Raises:
+            InvalidFieldError: The algorithm, or a setting, does not go with it.
+        """
+        if not self.remembers:
+            raise InvalidFieldError(
+                "recurrent_units",
+                f"{self.config.recurrent_units}: {self.name} trains no memory; take ppo, appo or "
+                "impala, or leave it 0",
+            )
+        if not self._shares_encoder:
+            raise InvalidFieldError(
+                "share_encoder",
+                "must be True with recurrent_units: the state of a memory of the critic's own "
+                "would come from no sampler",
+            )
 
     @property
     @abc.abstractmethod

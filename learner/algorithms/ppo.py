@@ -92,12 +92,6 @@ class PPOConfig(ActorCriticConfig):
             self._check(field, number is None or number > 0, "must be above 0, or none at all")
         for field in ("entropy_coefficient", "value_coefficient"):
             self._check(field, getattr(self, field) >= 0, "must not be negative")
-        self._check(
-            "share_encoder",
-            self.share_encoder or not self.recurrent_units,
-            "must be True with recurrent_units: the state of a memory of the critic's own would "
-            "come from no sampler",
-        )
 
 
 class _Minibatch(NamedTuple):

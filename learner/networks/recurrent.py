@@ -75,8 +75,9 @@ class Memory(nn.Module):
 class _Unroll(torch.autograd.Function):
     """All rows with the gradient by hand (backpropagation through time, without truncation).
 
-    A kernel costs more than its arithmetic here, and autograd as much again for each of them: this
-    takes half the time of `torch.nn.GRU` on a processor, and knows of resets, which that does not.
+    A kernel costs more than its arithmetic here, and autograd as much again for each of them. On a
+    processor this is as fast as `torch.nn.GRU` or faster, by up to 3 times where slots are few, and
+    it knows of resets, which that does not.
     """
 
     @staticmethod

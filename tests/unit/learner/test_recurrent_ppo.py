@@ -180,9 +180,9 @@ def test_settings_that_do_not_go_with_a_memory_are_refused():
         PPOConfig(recurrent_units=4, n_minibatches=3, n_steps=3)
     with pytest.raises(InvalidFieldError, match="-1 must not be negative"):
         PPOConfig(recurrent_units=-1)
-    with pytest.raises(InvalidFieldError, match="share_encoder: False must be True with recurr"):
-        PPOConfig(recurrent_units=4, share_encoder=False)
-    with pytest.raises(InvalidFieldError, match="trpo trains no memory; take ppo, or leave it 0"):
+    with pytest.raises(InvalidFieldError, match="share_encoder: must be True with recurrent_units"):
+        recurrent(share_encoder=False)
+    with pytest.raises(InvalidFieldError, match="trpo trains no memory; take ppo, appo or imp"):
         trpo(discrete_spec(), recurrent_units=4)
     uneven = recurrent(n_envs="auto")
     with pytest.raises(InvalidFieldError, match="2 does not divide the 3 fragments"):
