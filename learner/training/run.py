@@ -73,6 +73,7 @@ class Run:
         self._first_step = self.steps
         self._last_version = job.header.totals.reserved_version
         self._started = self._opened = self._last_checkpoint = time.perf_counter()
+        self._checkpoint_failures = 0
         self._first_update: float | None = None
 
     @property
@@ -279,8 +280,12 @@ class Run:
             policy_file.save(self.folder, policy)
         except OSError as error:
             _log.error("checkpoint_not_written", reason=str(error))
+            self._checkpoint_failures += 1
         else:
+            self._checkpoint_failures = 0
             self.observers.checkpointed(self.steps)
+        with self.front.locked() as coordinator:
+            coordinator.set_metrics({"checkpoint/failures_in_a_row": self._checkpoint_failures})
 
     def end(self, status: Status, error: str | None = None, *, save: bool = True) -> Outcome:
         """Saves everything, writes the result down, waits until samplers know that it is over."""

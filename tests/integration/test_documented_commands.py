@@ -128,6 +128,21 @@ WHY_NOT = {
         ),
         "needs an engine; tests/containers does the same on one",
     ),
+    "docker compose --profile observability up --scale sampler=16": (
+        "needs a registry; test_prometheus.py has a real Prometheus scrape a run"
+    ),
+    ".venv/bin/wiserl credentials deploy/kubernetes/components/credentials --host learner": (
+        "writes into the checkout; test_manifests.py does it in a copy"
+    ),
+    **dict.fromkeys(
+        (
+            "kubectl apply -k deploy/kubernetes/overlays/cpu",
+            "kubectl -n wiserl logs -f learner-0",
+            "kubectl -n wiserl scale deployment sampler --replicas=16",
+            "kubectl -n wiserl cp learner-0:/runs runs",
+        ),
+        "needs a cluster; test_manifests.py validates what is applied",
+    ),
     "docker compose -f docker-compose.yml -f docker-compose.gpu.yml up --build "
     "--scale sampler=16": "needs a GPU; test_compose.py checks the file",
     "scripts/test lint types imports": "parts of scripts/test, which CI runs",

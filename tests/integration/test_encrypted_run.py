@@ -30,7 +30,7 @@ def learner(tmp_path, credentials):
     own = credentials / "learner"
     command = wiserl(
         *("learner", "ppo", "--env", "CartPole-v1", "--runs", str(tmp_path / "runs")),
-        *("--port", str(port), "--status-port", str(status), "--recover", "True"),
+        *("--port", str(port), "--status-port", str(status), "--recover"),
         *("--tls-cert", str(own / "cert.pem"), "--tls-key", str(own / "key.pem")),
         *("--tls-client-ca", str(own / "ca.pem"), "--tokens-file", str(own / "tokens")),
         *("--checkpoint-seconds", "0.2", "--total-steps", "200000", *SMALL_ROUNDS),

@@ -11,6 +11,8 @@ import yaml
 
 import wiserl
 from common.errors import InvalidFieldError, WiseRLError
+from learner.checkpoints import Checkpoints
+from learner.front.coordinator import Coordinator
 from learner.observer import Observer
 from learner.outcome import Status
 
@@ -278,3 +280,24 @@ def test_continuous_actions_are_arrays_within_bounds(tmp_path):
     assert action.shape == (1,)
     assert action.dtype == np.float32
     assert abs(action[0]) <= 2
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_and_ends_nothing(tmp_path, monkeypatch):
+    told = []
+    save, set_metrics = Checkpoints.save, Coordinator.set_metrics
+
+    def full_twice(self, *arguments):
+        if len(told) < 2:
+            raise OSError(28, "No space left on device")
+        save(self, *arguments)
+
+    def listen(self, metrics):
+        told.extend(value for name, value in metrics.items() if name.startswith("checkpoint/"))
+        set_metrics(self, metrics)
+
+    monkeypatch.setattr(Checkpoints, "save", full_twice)
+    monkeypatch.setattr(Coordinator, "set_metrics", listen)
+    outcome = wiserl.train("ppo", runs=tmp_path, **SMALL | {"checkpoint_seconds": 1e-9})
+    assert outcome.status == Status.FINISHED
+    assert told[:3] == [1, 2, 0]
+    assert list((outcome.folder / "checkpoints").iterdir())
