@@ -13,20 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common import spaces
-from common.errors import UnsupportedSpaceError
 from common.signature import ColumnKey, Noise, Role
 from learner.algorithms import behaviour
+from learner.algorithms.group_of_agents import GroupOfAgents
 from learner.algorithms.policy_sharing import places_within, policies_of
 from learner.algorithms.replay_actor_critic import RANDOM_SHARE
-from learner.networks.agent_actions import agent_actions
-from learner.networks.encoders import ObservationEncoder, ObservationPreprocessor
 from learner.networks.stacked_mlp import StackedMLP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from common.specs import AgentGroup, EnvironmentSpec
+    from common.specs import EnvironmentSpec
     from learner.algorithms.policy_sharing import PolicySharing
     from learner.networks.bodies import Activation
 
@@ -34,52 +31,6 @@ NOISE_SCALE = "noise_scale"
 """The key of the exploration value that noise on continuous actions is multiplied by."""
 
 _UNIFORM, _NORMAL = "uniform", "normal"
-
-
-class GroupOfAgents(nn.Module):
-    """What lies between the spaces of n agents and the networks of all.
-
-    Args:
-        spec: The environment.
-        group: Of the agents.
-        name: The algorithm's, for errors.
-
-    Attributes:
-        places: Where they stand among all agents.
-        observed: The columns of their observations.
-        masked: The column of their action masks; None where there are none.
-        acted: The column of their actions.
-        actions: What networks have to do with their actions.
-        features: F, numbers of an observation.
-
-    Raises:
-        UnsupportedSpaceError: They observe images, or have actions of no supported space.
-    """
-
-    def __init__(self, spec: EnvironmentSpec, group: AgentGroup, name: str) -> None:
-        super().__init__()
-        leaves = spaces.leaves(group.observation)
-        encoder = ObservationEncoder(list(leaves.values()))
-        if encoder.learns:
-            raise UnsupportedSpaceError(
-                f"{name} takes observations of numbers, {group.agents[0]} observes images; make "
-                "them numbers with a wrapper"
-            )
-        self.group = group
-        self.places = spec.places()[group.name]
-        self.actions = agent_actions(group.action, name)
-        self.observed = [ColumnKey(Role.OBSERVATION, group.name, key) for key in leaves]
-        has_mask = group.action_mask and self.actions.mask_width is not None
-        self.masked = ColumnKey(Role.ACTION_MASK, group.name) if has_mask else None
-        self.acted = ColumnKey(Role.ACTION, group.name)
-        self.features = encoder.features
-        self.preprocess = ObservationPreprocessor(list(leaves.values()), normalise=False)
-
-    def forward(self, leaves: Sequence[Tensor]) -> Tensor:
-        """Observations `[N, n, *shape]` of each leaf to [N, n, F]."""
-        agents = leaves[0].shape[1]
-        parts: list[Tensor] = self.preprocess([leaf.flatten(0, 1) for leaf in leaves])
-        return parts[0].reshape(-1, agents, self.features)
 
 
 class JointActor(behaviour.BehaviourPolicy):
@@ -183,7 +134,7 @@ class JointActor(behaviour.BehaviourPolicy):
             name, actions = each.group.name, each.actions
             head = numbers.transpose(0, 1)
             mask = given[each.masked] if each.masked else None
-            drift = head
+            drift = None
             if actions.drifts:
                 scale = given[ColumnKey(Role.SCALAR, "", NOISE_SCALE)]
                 drift = given[ColumnKey(Role.NOISE, name, _NORMAL)] * scale[:, None, None]

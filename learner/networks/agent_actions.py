@@ -32,7 +32,12 @@ class AgentActions(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def explored(
-        self, head: Tensor, mask: Tensor | None, uniform: Tensor, share: Tensor, drift: Tensor
+        self,
+        head: Tensor,
+        mask: Tensor | None,
+        uniform: Tensor,
+        share: Tensor,
+        drift: Tensor | None,
     ) -> Tensor:
         """The actions [N, n, *shape] to explore with, in the dtype of the space.
 
@@ -41,7 +46,7 @@ class AgentActions(nn.Module, abc.ABC):
             mask: [N, n, U] bool, or None.
             uniform: [N, n, 1 + U] in (0, 1); the first decides whether an action is random.
             share: [N], the probability that it is.
-            drift: [N, n, U], what is added to continuous actions in [-1, 1]; or empty.
+            drift: [N, n, U], what is added to continuous actions in [-1, 1]; None adds nothing.
         """
 
     @abc.abstractmethod
@@ -79,7 +84,12 @@ class DiscreteActions(AgentActions):
         self._start = space.start
 
     def explored(
-        self, head: Tensor, mask: Tensor | None, uniform: Tensor, share: Tensor, drift: Tensor
+        self,
+        head: Tensor,
+        mask: Tensor | None,
+        uniform: Tensor,
+        share: Tensor,
+        drift: Tensor | None,
     ) -> Tensor:
         """See the base class; equal logits are a uniform choice among what is available."""
         del drift
@@ -118,11 +128,17 @@ class BoundedActions(AgentActions):
         self.width = self._bounds.width
 
     def explored(
-        self, head: Tensor, mask: Tensor | None, uniform: Tensor, share: Tensor, drift: Tensor
+        self,
+        head: Tensor,
+        mask: Tensor | None,
+        uniform: Tensor,
+        share: Tensor,
+        drift: Tensor | None,
     ) -> Tensor:
         """See the base class."""
         del mask
-        noisy = torch.clamp(torch.tanh(head) + drift, -1.0, 1.0)
+        unit = torch.tanh(head)
+        noisy = unit if drift is None else torch.clamp(unit + drift, -1.0, 1.0)
         random = uniform[..., :1] < share[:, None, None]
         return self._to_space(torch.where(random, 2.0 * uniform[..., 1:] - 1.0, noisy))
 
