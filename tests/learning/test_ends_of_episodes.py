@@ -163,7 +163,7 @@ def actions(algorithm, generator, count: int):
 
 
 @pytest.mark.parametrize("ending", WORTH, ids=["truncated", "terminated"])
-@pytest.mark.parametrize(("name", "kind", "settings"), cases())
+@pytest.mark.parametrize(("name", "kind", "settings"), list(cases()))
 def test_what_is_cut_off_is_worth_more_than_what_is_over(name, kind, settings, ending):
     torch.set_num_threads(1)
     algorithm = algorithm_of(name, kind, **settings)
