@@ -1,4 +1,4 @@
-"""How old experience is: in publications since its policy's, and in updates since then.
+"""How old experience is: in publications since its policy's, and in fragments since then.
 
 State machines without network or clock. A policy's *lag* is how many versions were published after
 it; experience whose lag exceeds `max_staleness` is stale. Lag counts publications and not updates,
@@ -12,14 +12,21 @@ import bisect
 import collections
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 from common.errors import InvalidFieldError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 REMEMBERED = 4096
 """Publications whose versions are known; an older version counts as if it came before them."""
 
 STALE_SHARE = 0.05
 """Of fragments, that may be stale at most."""
+
+SETTLED_SHARE = 0.01
+"""Of fragments, that would be stale at most with an interval that is lowered to."""
 
 JUDGED = 256
 """Fragments that the interval follows from: enough for a share of 5 %, few enough to follow."""
@@ -31,29 +38,34 @@ class Publications:
     A version from before this process, and one that is long forgotten, lags behind all of them.
 
     Attributes:
-        updates: Updates of the parameters so far, for whoever counts them.
+        fragments: How many were trained on or found stale so far, for whoever counts them.
     """
 
     def __init__(self) -> None:
-        self.updates = 0
+        self.fragments = 0
         self._versions: list[int] = []
-        self._updates: list[int] = []
+        self._fragments: list[int] = []
 
     def published(self, version: int) -> None:
         """Notes a version above all before it."""
         self._versions.append(version)
-        self._updates.append(self.updates)
+        self._fragments.append(self.fragments)
         if len(self._versions) >= 2 * REMEMBERED:
-            del self._versions[:REMEMBERED], self._updates[:REMEMBERED]
+            del self._versions[:REMEMBERED], self._fragments[:REMEMBERED]
+
+    @property
+    def newest(self) -> int:
+        """The newest version; 0 before the first."""
+        return self._versions[-1] if self._versions else 0
 
     def lag(self, version: int) -> int:
         """How many versions were published after this one."""
         return len(self._versions) - bisect.bisect_right(self._versions, version)
 
-    def updates_since(self, version: int) -> int:
-        """How many updates there were since this version was published."""
+    def fragments_since(self, version: int) -> int:
+        """How many fragments were trained on or found stale since this version was published."""
         at = bisect.bisect_right(self._versions, version) - 1
-        return self.updates - (self._updates[at] if at >= 0 else 0)
+        return self.fragments - (self._fragments[at] if at >= 0 else 0)
 
 
 class Lags:
@@ -169,8 +181,11 @@ class PublishingInterval:
 
     A fragment whose version was published u updates ago lags behind by floor(u / k) publications
     where there is one every k updates, and is stale from u = (max_staleness + 1) k on. So k follows
-    from the u of the last fragments: the smallest with which at most half of `STALE_SHARE` of them
-    would be stale, the other half being left for what changes meanwhile.
+    from the u of the last fragments, counted in batches of the fragments that came before them,
+    stale ones included: how many are in flight does not depend on what becomes of them. It rises
+    where more than half of `STALE_SHARE` of them would be stale, the other half being left for what
+    changes meanwhile; it falls only where hardly any would, since every change makes some stale
+    that were not.
 
     Args:
         settings: The bounds.
@@ -184,15 +199,23 @@ class PublishingInterval:
         self._seen: collections.deque[int] = collections.deque(maxlen=JUDGED)
         self.updates = settings.first_interval
 
-    def judged(self, updates_since: int, fragments: int = 1) -> None:
-        """Notes fragments whose version was published so many updates ago, stale or not."""
-        self._seen.extend([updates_since] * fragments)
+    def judged(self, age: int, fragments: int = 1) -> None:
+        """Notes fragments, stale or not, whose version was published `age` fragments ago."""
+        self._seen.extend([age // self._settings.batch_fragments] * fragments)
+
+    def is_over(self, fragments: int) -> bool:
+        """Whether a publication is due so many fragments after the last one."""
+        return fragments >= self.updates * self._settings.batch_fragments
 
     def adapt(self) -> None:
         """Sets the interval by what was noted; before an eighth of it is known, leaves it."""
         if len(self._seen) < JUDGED // 8:
             return
-        spared = int(len(self._seen) * STALE_SHARE / 2)
-        oldest = sorted(self._seen, reverse=True)[spared]
-        interval = oldest // (self._settings.max_staleness + 1) + 1
+        oldest = sorted(self._seen, reverse=True)
+        least, enough = (self._needed(oldest, share) for share in (STALE_SHARE / 2, SETTLED_SHARE))
+        interval = min(max(self.updates, least), enough)
         self.updates = min(interval, self._settings.max_publish_interval)
+
+    def _needed(self, oldest: Sequence[int], share: float) -> int:
+        """The interval with which at most this share of what was seen would be stale."""
+        return oldest[int(len(oldest) * share)] // (self._settings.max_staleness + 1) + 1

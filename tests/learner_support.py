@@ -11,6 +11,7 @@ import torch
 
 from common import spaces, specs
 from common.signature import ColumnKey, Noise, Role
+from learner.algorithms.impala import APPO, IMPALA, APPOConfig, IMPALAConfig
 from learner.algorithms.ppo import PPO, PPOConfig
 from learner.algorithms.trpo import TRPO, TRPOConfig
 from learner.experience.on_policy import FragmentKey, OnPolicyBatch
@@ -79,6 +80,18 @@ def trpo(spec: EnvironmentSpec, *, seed: int = 0, **config: Any) -> TRPO:
     """A small TRPO: 4 environments by 8 steps."""
     given = {"n_envs": 4, "n_steps": 8, "n_minibatches": 2, "critic_epochs": 2, **config}
     return TRPO(spec, TRPOConfig(**given), device=CPU, seed=seed)
+
+
+def appo(spec: EnvironmentSpec, *, seed: int = 0, **config: Any) -> APPO:
+    """A small APPO: 4 environments by 8 steps."""
+    given = {"n_envs": 4, "n_steps": 8, "n_minibatches": 2, "epochs": 2, **config}
+    return APPO(spec, APPOConfig(**given), device=CPU, seed=seed)
+
+
+def impala(spec: EnvironmentSpec, *, seed: int = 0, **config: Any) -> IMPALA:
+    """A small IMPALA: 4 environments by 8 steps."""
+    given = {"n_envs": 4, "n_steps": 8, **config}
+    return IMPALA(spec, IMPALAConfig(**given), device=CPU, seed=seed)
 
 
 def parameters(algorithm: Algorithm[Any]) -> dict[str, torch.Tensor]:

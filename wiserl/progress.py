@@ -114,7 +114,8 @@ def _described(steps: int, total: int, version: int, metrics: Mapping[str, float
     for name, label in (("rollout/ep_rew_mean_20", "last 20"), ("rollout/ep_rew_mean", "last 100")):
         if name in metrics:
             parts.append(f"{label}: {metrics[name]:.1f}")
-    parts.append(f"policy {version}")
+    lag = metrics.get("learner/policy_lag")
+    parts.append(f"policy {version}" if lag is None else f"policy {version}, lag {lag:.1f}")
     if rate:
         parts.append(f"{_clock((total - steps) / rate)} left")
     return parts

@@ -258,9 +258,10 @@ class Coordinator(Answers):
         return self._intake.metrics()
 
     @property
-    def updates_since_publication(self) -> int:
-        """Batches taken out of a queue since the newest version was published."""
-        return self._intake.publications.updates_since(self.newest_version)
+    def is_publication_due(self) -> bool:
+        """Whether enough was taken out of a queue since the newest version; False without one."""
+        flow = self._intake.flow
+        return isinstance(flow, QueueIntake) and flow.is_publication_due
 
     def start_evaluation(self, now: float, seeds: Sequence[int]) -> int:
         """Has the newest version play a greedy episode for each seed; answers the evaluation's id.

@@ -36,8 +36,6 @@ class QueueIntake(Flow):
         judged: Is told whether so many fragments, of so many rows, of a sampler were stale.
 
     Attributes:
-        settings: The same.
-        interval: The same.
         finished: Whether nothing more is inserted.
     """
 
@@ -51,16 +49,11 @@ class QueueIntake(Flow):
         judged: Judged,
     ) -> None:
         super().__init__(books)
-        self.settings = settings
-        self.interval = interval
+        self._settings = settings
+        self._interval = interval
         self.finished = False
         self._queue = SegmentQueue(settings.queue_fragments)
         self._judged = judged
-
-    @property
-    def waiting(self) -> int:
-        """Fragments in the queue."""
-        return len(self._queue)
 
     def has_room(self) -> bool:
         """Whether the queue has room for a fragment."""
@@ -70,13 +63,19 @@ class QueueIntake(Flow):
         """Nothing more comes: what there is makes the last batches, also a smaller one."""
         self.finished = True
 
+    @property
+    def is_publication_due(self) -> bool:
+        """Whether the interval since the last publication is over."""
+        publications = self._books.publications
+        return self._interval.is_over(publications.fragments_since(publications.newest))
+
     def abandon(self) -> int:
         """Empties the queue; answers the rows that were in it."""
         return sum(each.rows for each in self._queue.take(len(self._queue)))
 
     def is_stale(self, version: int) -> bool:
         """Whether experience of this version is too old by now."""
-        return self._books.publications.lag(version) > self.settings.max_staleness
+        return self._books.publications.lag(version) > self._settings.max_staleness
 
     def turns_away(self, sampler: int, version: int, *, rows: int, fragments: int) -> bool:
         """Whether a push of a sampler is too old to be taken in at all."""
@@ -86,19 +85,18 @@ class QueueIntake(Flow):
         return stale
 
     def take(self) -> list[Fragment]:
-        """Takes out a batch, and so counts an update; empty while there is not enough for one.
+        """Takes out a batch; empty while there is not enough for one.
 
         What is too old by now is dropped. Every fragment is judged once here, stale or not.
         """
         self._drop_aged()
-        needed = 1 if self.finished else self.settings.batch_fragments
+        needed = 1 if self.finished else self._settings.batch_fragments
         if len(self._queue) < needed:
             return []
-        taken = self._queue.take(self.settings.batch_fragments)
+        taken = self._queue.take(self._settings.batch_fragments)
         for each in taken:
             self._judge(each.key.sampler, each.version, rows=each.rows, is_stale=False)
-        self.interval.adapt()
-        self._books.publications.updates += 1
+        self._interval.adapt()
         return taken
 
     def metrics(self) -> dict[str, float]:
@@ -106,7 +104,7 @@ class QueueIntake(Flow):
         return {
             "queue/size": float(len(self._queue)),
             "queue/insert_wait_seconds": self.wait_seconds,
-            "learner/publish_interval": float(self.interval.updates),
+            "learner/publish_interval": float(self._interval.updates),
         }
 
     def _store(self, segment: Segment, keys: Sequence[FragmentKey], version: int) -> None:
@@ -125,5 +123,6 @@ class QueueIntake(Flow):
     ) -> None:
         publications = self._books.publications
         self._lags.add(publications.lag(version), fragments=fragments, is_stale=is_stale)
-        self.interval.judged(publications.updates_since(version), fragments)
+        self._interval.judged(publications.fragments_since(version), fragments)
+        publications.fragments += fragments
         self._judged(sampler, rows=rows, fragments=fragments, is_stale=is_stale)

@@ -76,7 +76,7 @@ class _QueueTraining:
         run = self._run
         with run.front.locked() as coordinator:
             run.take(coordinator.environment_steps - run.steps)
-            is_due = coordinator.updates_since_publication >= self.interval.updates
+            is_due = coordinator.is_publication_due
         if is_due and self._beside.may_publish():
             with run.offering(run.publish()):
                 pass

@@ -42,6 +42,8 @@ ALONE = {
     ".venv/bin/wiserl train maddpg --env mpe2/simple_spread_v3",
     ".venv/bin/wiserl train maddpg --env mpe2/simple_tag_v3 --env-arg continuous_actions=true",
     ".venv/bin/wiserl train trpo --env CartPole-v1",
+    ".venv/bin/wiserl train appo --env CartPole-v1",
+    ".venv/bin/wiserl train impala --env CartPole-v1",
     ".venv/bin/wiserl train td3 --env Pendulum-v1",
     ".venv/bin/wiserl train ddpg --env MountainCarContinuous-v0",
     ".venv/bin/wiserl train sac --env Pendulum-v1",
@@ -75,7 +77,9 @@ WATCHING = {
     ".venv/bin/wiserl watch 127.0.0.1:5555 --json --interval-seconds 5",
 }
 ATARI = ".venv/bin/wiserl train {} --env ALE/Pong-v5"
-ELSEWHERE = dict.fromkeys(
+PLOTS_LAG = ".venv/bin/wiserl plot runs/CartPole-v1/appo/* --metric learner/policy_lag"
+ELSEWHERE = {PLOTS_LAG: "test_train_from_queue.py::test_the_lag_is_drawn"}
+ELSEWHERE |= dict.fromkeys(
     (ATARI.format("dqn"), ATARI.format("ppo")),
     "test_atari_runs.py::test_pong_is_played_with_the_preset",
 ) | dict.fromkeys(

@@ -42,6 +42,11 @@ def test_before_the_first_episode_there_is_no_return():
     assert line == "10/100 steps | 5 steps/s | policy 2 | 0:18 left"
 
 
+def test_where_policies_lag_it_is_said_how_far():
+    line = " | ".join(progress._described(10, 100, 2, {"learner/policy_lag": 1.25}))
+    assert line == "10/100 steps | policy 2, lag 1.2"
+
+
 def test_evaluations_are_written_at_once():
     stream = io.StringIO()
     PlainProgress(10, stream).evaluated(EVALUATION)

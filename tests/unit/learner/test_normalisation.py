@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from learner.experience.on_policy import FragmentKey
+from learner.experience.segment_queue import NOBODY
 from learner.networks.normalisation import (
     ObservationNormaliser,
     ObservationStatistics,
     RewardScaler,
     RunningMoments,
+    SlotReturns,
 )
 
 
@@ -102,3 +105,41 @@ def test_a_restored_scaler_goes_on_as_the_first(rounds):
     for scaler in (first, second):
         scaler.update(rewards, flags, ~flags)
     assert np.array_equal(scaled(first, rewards), scaled(second, rewards))
+
+
+def slot_sums(fragments, *, incarnations=None):
+    """The sums of fragments of slot 0, (first row, rewards) each, a batch for each of them."""
+    running = SlotReturns(0.5)
+    found = []
+    for number, (first, rewards) in enumerate(fragments):
+        column = np.array(rewards, np.float32)[:, None]
+        none = np.zeros(column.shape, np.bool_)
+        incarnation = incarnations[number] if incarnations else 0
+        key = FragmentKey(0, 0, incarnation, first)
+        found.append(running.sums(column, none, ~none, [key])[:, 0].tolist())
+    return found
+
+
+def test_the_return_of_a_slot_goes_on_from_fragment_to_fragment():
+    assert slot_sums([(0, (1, 1)), (2, (1, 1))]) == [[1.0, 1.5], [1.75, 1.875]]
+
+
+def test_a_missing_fragment_or_another_life_starts_the_return_over():
+    assert slot_sums([(0, (1, 1)), (4, (1, 1))])[1] == [1.0, 1.5]
+    assert slot_sums([(0, (1, 1)), (2, (1, 1))], incarnations=[0, 1])[1] == [1.0, 1.5]
+
+
+def test_fragments_of_one_slot_in_one_batch_follow_each_other():
+    keys = [FragmentKey(0, 0, 0, 2), FragmentKey(1, 0, 0, 0), FragmentKey(0, 0, 0, 0)]
+    rewards = np.array([[1, 8, 1], [1, 8, 1]], np.float32)
+    none = np.zeros((2, 3), np.bool_)
+    found = SlotReturns(0.5).sums(rewards, none, ~none, keys)
+    assert found.T.tolist() == [[1.75, 1.875], [8.0, 12.0], [1.0, 1.5]]
+
+
+def test_places_of_nobody_have_no_return():
+    valid = np.array([[True, False], [True, False]])
+    keys = [FragmentKey(0, 0, 0, 0), NOBODY]
+    ones = np.ones((2, 2), np.float32)
+    found = SlotReturns(0.5).sums(ones, np.zeros((2, 2), np.bool_), valid, keys)
+    assert found.T.tolist() == [[1.0, 1.5], [0.0, 0.0]]
