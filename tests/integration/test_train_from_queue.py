@@ -108,7 +108,7 @@ def test_a_finished_run_goes_on_with_more_steps(tmp_path):
     assert second.folder == first.folder
     assert second.environment_steps == 1500
     assert second.version > first.version
-    assert set(second.losses) <= {"beyond_budget"}
+    assert set(second.losses) <= {"ended", "beyond_budget"}
     assert second.metrics["train/n_updates"] > first.metrics["train/n_updates"]
     steps = [int(row["global_step"]) for row in rows(second)]
     assert steps == sorted(steps)
