@@ -28,6 +28,9 @@ class LossReason(enum.StrEnum):
     ABANDONED = "abandoned"
     """Fragments of a round that was still open, or of a queue not yet trained on, when the run was
     ended."""
+    BROKEN_EPISODE = "broken_episode"
+    """Accepted rows of an episode that never became whole, where only whole ones are learned from:
+    rows of its slot are missing, or the replay is too small for the open episodes."""
 
 
 @dataclasses.dataclass(frozen=True)

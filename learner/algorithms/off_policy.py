@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from common.errors import InvalidFieldError
 from learner.algorithms.base import Algorithm
-from learner.experience.replay import ReplaySettings
+from learner.experience.replay import ReplaySettings, ReplayStore
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
+    from learner.experience.store import ExperienceStore
     from learner.experience.transitions import Transitions
+    from learner.totals import RingCursor
 
 ReplayStorage = Literal["memory", "disk"]
 
@@ -98,14 +102,28 @@ C = TypeVar("C", bound=ReplayConfig)
 class OffPolicyAlgorithm(Algorithm[C]):
     """One that learns from transitions of any policy, drawn from replay.
 
-    The training loop owns the store and the ratio of gradient steps; it asks for `replay` and
+    The training loop owns the store and the ratio of gradient steps; it asks for `store` and
     `beta`, draws `config.batch_size` transitions for each call of `update` and hands the errors
     that come back to the store.
     """
 
+    def store(self, *, seed: int, folder: Path | None, cursor: RingCursor) -> ExperienceStore:
+        """Builds what samplers' rows go into and batches for `update` are drawn from.
+
+        Args:
+            seed: Of the draws.
+            folder: Where it lives as files; None keeps it in memory.
+            cursor: The blocks that files hold for certain.
+
+        Raises:
+            OSError: The files cannot be made, or are another store's.
+        """
+        columns = self.signature.columns
+        return ReplayStore(columns, self.replay, seed=seed, folder=folder, cursor=cursor)
+
     @property
     def replay(self) -> ReplaySettings:
-        """How the store must be built."""
+        """What a store of transitions is made for."""
         config = self.config
         return ReplaySettings(
             capacity=config.buffer_size,

@@ -108,7 +108,10 @@ class ReplayStore:
         evicted: Those of them that made room for others.
         damaged: Blocks that the cursor names and the files did not hold whole. No row of them is
             left; another store on these files does not count them again.
+        discarded: 0: every valid row can be drawn.
     """
+
+    discarded = 0
 
     def __init__(
         self,
@@ -165,6 +168,11 @@ class ReplayStore:
         self.inserted = self.evicted = self.damaged = 0
         self._inserting, self._books = threading.Lock(), threading.Lock()
         self._restore(cursor)
+
+    @property
+    def block_rows(self) -> int:
+        """T of every fragment."""
+        return self.settings.block_rows
 
     @property
     def cursor(self) -> RingCursor:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from common.signature import Signature
     from learner.experience.on_policy import OnPolicyBatch
-    from learner.experience.replay import ReplayStore
     from learner.experience.segment_queue import Fragment
+    from learner.experience.store import ExperienceStore
     from learner.exploration import Exploration
     from learner.publishing.publication import Publication
     from learner.rate_limiter import RateLimiter
@@ -146,7 +146,7 @@ class Coordinator(Answers):
         return self._intake.take_closed()
 
     def open_replay(
-        self, now: float, store: ReplayStore, limiter: RateLimiter, *, fragments_in_flight: int
+        self, now: float, store: ExperienceStore, limiter: RateLimiter, *, fragments_in_flight: int
     ) -> None:
         """Sends all pushes into a store from now on, at the pace of a limiter, and grants credits.
 
@@ -163,10 +163,10 @@ class Coordinator(Answers):
             InvalidFieldError: No fragments in flight, or a store of another number of rows.
             ValueError: Nothing is published, or rounds or a replay were opened before.
         """
-        if store.settings.block_rows != self._intake.fragment_rows:
+        if store.block_rows != self._intake.fragment_rows:
             raise InvalidFieldError(
                 "block_rows",
-                f"{store.settings.block_rows}, but fragments have {self._intake.fragment_rows} "
+                f"{store.block_rows}, but fragments have {self._intake.fragment_rows} "
                 "rows; a block holds one fragment",
             )
         self._intake.open_flow(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from learner.front.flowing import Books, Flow
+from learner.ledger import LossReason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from learner.experience.on_policy import FragmentKey, Segment
-    from learner.experience.replay import ReplayStore
+    from learner.experience.store import ExperienceStore
     from learner.rate_limiter import RateLimiter
 
 
@@ -28,7 +29,7 @@ class ReplayIntake(Flow):
 
     full = "as much as the replay ratio lets it train on"
 
-    def __init__(self, store: ReplayStore, limiter: RateLimiter, books: Books) -> None:
+    def __init__(self, store: ExperienceStore, limiter: RateLimiter, books: Books) -> None:
         super().__init__(books)
         self.limiter = limiter
         self._replay = store
@@ -55,7 +56,10 @@ class ReplayIntake(Flow):
         self._lags.add(self._books.publications.lag(version), fragments=len(keys))
         if self._replay.is_persistent:
             self._make_room(len(keys))
+        discarded = self._replay.discarded
         self.limiter.inserted(self._replay.insert(segment, keys))
+        if broken := self._replay.discarded - discarded:
+            self._books.ledger.add(LossReason.BROKEN_EPISODE, rows=broken)
         self._books.header.totals.ring = self._replay.cursor
 
     def _make_room(self, blocks: int) -> None:

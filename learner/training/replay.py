@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import InvalidFieldError
 from learner.experience.on_policy import Segment
-from learner.experience.replay import ReplayStore
 from learner.ledger import Loss, LossReason
 from learner.rate_limiter import LimiterSettings, RateLimiter
 from learner.totals import RingCursor
@@ -49,9 +48,7 @@ class ReplayTraining:
         self.in_flight = config.rows_in_flight or math.ceil(
             run.config.total_steps * IN_FLIGHT_SHARE
         )
-        self.store = ReplayStore(
-            algorithm.signature.columns,
-            algorithm.replay,
+        self.store = algorithm.store(
             seed=run.config.seed,
             folder=run.folder.replay if on_disk else None,
             cursor=totals.ring if on_disk else self._without_memory(),
@@ -136,11 +133,14 @@ def train_synchronously(run: Run, algorithm: OffPolicyAlgorithm[Any]) -> None:
     training = ReplayTraining(run, algorithm)
 
     def learn(batch: OnPolicyBatch, _progress: float) -> dict[str, float]:
-        training.store.insert(_segment(batch), batch.keys)
-        with run.front.locked():
+        before = training.store.discarded
+        sampleable = training.store.insert(_segment(batch), batch.keys)
+        with run.front.locked() as coordinator:
+            if discarded := training.store.discarded - before:
+                coordinator.ledger.add(LossReason.BROKEN_EPISODE, rows=discarded)
             run.header.totals.ring = training.store.cursor
             run.header.commit()
-        training.limiter.inserted(batch.steps)
+        training.limiter.inserted(sampleable)
         updates = training.limiter.owed()
         training.learn(updates)
         training.limiter.updated(updates)
