@@ -29,6 +29,11 @@ class Ladder:
         return [self.base ** (1.0 + share * slot) for slot in range(first, first + count)]
 
 
+def falling(start: float, end: float, *, over: int, steps: int) -> float:
+    """A value that goes from `start` to `end` in a line over so many steps, and stays there."""
+    return start + min(1.0, steps / max(1, over)) * (end - start)
+
+
 Exploration: TypeAlias = float | Sequence[float] | Ladder
 """What an exploration value may be: one for all slots, one for each of a sampler, or a ladder over
 all slots of the run."""

@@ -33,7 +33,7 @@ from learner.algorithms.device_means import DeviceMeans
 from learner.algorithms.off_policy import OffPolicyAlgorithm, ReplayConfig
 from learner.algorithms.optimiser import FlatAdam, TargetNetwork
 from learner.algorithms.schedules import Schedule, scheduled
-from learner.exploration import Exploration, Ladder
+from learner.exploration import Exploration, Ladder, falling
 from learner.losses import q_learning
 from learner.networks.bodies import Activation  # noqa: TC001 - command lines read it at run time
 from learner.networks.direct_mlp import DirectMLP
@@ -230,10 +230,9 @@ class DQN(OffPolicyAlgorithm[DQNConfig]):
         config = self.config
         if config.exploration == "ladder":
             return {EPSILON: Ladder(config.ladder_base, config.ladder_exponent)}
-        done = min(1.0, environment_steps / max(1, config.exploration_steps))
-        return {
-            EPSILON: config.initial_epsilon + done * (config.final_epsilon - config.initial_epsilon)
-        }
+        over = config.exploration_steps
+        start, end = config.initial_epsilon, config.final_epsilon
+        return {EPSILON: falling(start, end, over=over, steps=environment_steps)}
 
     def update(self, batch: Transitions, progress: float) -> Tensor | None:
         """One gradient step of algorithm 1 of the paper, and the target network's turn.

@@ -1,13 +1,12 @@
-"""What algorithms share that learn from replay: settings, and the shape of an update."""
+"""What algorithms share that learn from single transitions out of replay."""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from common.errors import InvalidFieldError
-from learner.algorithms.base import Algorithm
+from learner.algorithms.from_store import StoreAlgorithm, StoreConfig
 from learner.experience.replay import ReplaySettings, ReplayStore
 
 if TYPE_CHECKING:
@@ -19,29 +18,11 @@ if TYPE_CHECKING:
     from learner.experience.transitions import Transitions
     from learner.totals import RingCursor
 
-ReplayStorage = Literal["memory", "disk"]
-
 
 @dataclasses.dataclass(frozen=True)
-class ReplayConfig:
-    """Hyperparameters that every algorithm with a replay buffer has."""
+class ReplayConfig(StoreConfig):
+    """Hyperparameters that every algorithm has which draws transitions."""
 
-    n_envs: int = 8
-    """Environments of a local run's samplers, and fragments of a round where rounds are
-    synchronous."""
-    segment_length: int = 16
-    """Steps of an environment that are pushed together. An n-step window ends at its edge, so make
-    it at least 8 x n_step where that is above 1."""
-    buffer_size: int = 100_000
-    """Steps that the replay buffer holds; the oldest make room."""
-    learning_starts: int = 1_000
-    """Environment steps before the first gradient step."""
-    batch_size: int = 128
-    """Transitions of a gradient step."""
-    replay_ratio: float = 0.25
-    """Gradient steps for each environment step of all samplers together, after learning_starts."""
-    gamma: float = 0.99
-    """Discount of rewards a step later."""
     n_step: int = 1
     """Rewards that are summed before bootstrapping."""
     prioritised: bool = False
@@ -53,15 +34,6 @@ class ReplayConfig:
     budget."""
     clip_rewards: bool = False
     """Trains on the sign of rewards, as is usual for Atari; what is shown to people stays raw."""
-    replay_storage: ReplayStorage = "memory"
-    """`disk` keeps the replay buffer in memory-mapped files of the run's folder, where it outlives
-    the learner's process."""
-    rows_in_flight: int = 0
-    """Environment steps that samplers may be at work on, all together; 0 is about 1 % of the step
-    budget."""
-    replay_window: int = 0
-    """Environment steps by which samplers or the learner may run ahead of replay_ratio; 0 is as
-    many as are in flight."""
 
     def __post_init__(self) -> None:
         """Checks every value.
@@ -69,61 +41,27 @@ class ReplayConfig:
         Raises:
             InvalidFieldError: A value that cannot work, with what it must be.
         """
-        for field in ("n_envs", "segment_length", "buffer_size", "batch_size", "n_step"):
-            self._check(field, getattr(self, field) >= 1, "must be at least 1")
-        for field in ("learning_starts", "rows_in_flight", "replay_window"):
-            self._check(field, getattr(self, field) >= 0, "must not be negative")
-        self._check("replay_ratio", self.replay_ratio > 0, "must be above 0")
-        self._check("gamma", 0 < self.gamma <= 1, "must be in (0, 1]")
+        super().__post_init__()
+        self._check("n_step", self.n_step >= 1, "must be at least 1")
         for field in ("priority_exponent", "priority_beta"):
             self._check(field, 0 <= getattr(self, field) <= 1, "must be in [0, 1]")
-        for field, limit in (
-            ("n_step", "segment_length"),
-            ("segment_length", "buffer_size"),
-            ("learning_starts", "buffer_size"),
-        ):
-            self._check_order(field, limit)
-
-    def _check(self, field: str, holds: bool, constraint: str) -> None:  # noqa: FBT001 - private
-        if not holds:
-            raise InvalidFieldError(field, f"{getattr(self, field)} {constraint}")
-
-    def _check_order(self, field: str, limit: str) -> None:
-        value, most = getattr(self, field), getattr(self, limit)
-        if value > most:
-            raise InvalidFieldError(
-                field, f"{value} exceeds {limit} ({most}); raise {limit} or lower {field}"
-            )
+        self._check_order("n_step", "segment_length")
 
 
 C = TypeVar("C", bound=ReplayConfig)
 
 
-class OffPolicyAlgorithm(Algorithm[C]):
-    """One that learns from transitions of any policy, drawn from replay.
-
-    The training loop owns the store and the ratio of gradient steps; it asks for `store` and
-    `beta`, draws `config.batch_size` transitions for each call of `update` and hands the errors
-    that come back to the store.
-    """
+class OffPolicyAlgorithm(StoreAlgorithm[C]):
+    """One that learns from transitions of any policy, drawn from replay."""
 
     def store(self, *, seed: int, folder: Path | None, cursor: RingCursor) -> ExperienceStore:
-        """Builds what samplers' rows go into and batches for `update` are drawn from.
-
-        Args:
-            seed: Of the draws.
-            folder: Where it lives as files; None keeps it in memory.
-            cursor: The blocks that files hold for certain.
-
-        Raises:
-            OSError: The files cannot be made, or are another store's.
-        """
+        """See the base class."""
         columns = self.signature.columns
         return ReplayStore(columns, self.replay, seed=seed, folder=folder, cursor=cursor)
 
     @property
     def replay(self) -> ReplaySettings:
-        """What a store of transitions is made for."""
+        """What the store is made for."""
         config = self.config
         return ReplaySettings(
             capacity=config.buffer_size,
@@ -145,22 +83,4 @@ class OffPolicyAlgorithm(Algorithm[C]):
 
     @abc.abstractmethod
     def update(self, batch: Transitions, progress: float) -> Tensor | None:
-        """Takes one gradient step.
-
-        Nothing leaves the device in here, so that a GPU is never waited for.
-
-        Args:
-            batch: M transitions out of replay.
-            progress: The share of the step budget that is spent, in [0, 1].
-
-        Returns:
-            [M] float32 on the device, the new errors that priorities follow from, at least 0; None
-            where the algorithm has none.
-        """
-
-    @abc.abstractmethod
-    def metrics(self) -> dict[str, float]:
-        """Means over the updates since the last call, by name; empty where there was none.
-
-        The only place where numbers leave the device: call it now and then, not once an update.
-        """
+        """Takes one gradient step on M transitions; see the base class."""

@@ -12,8 +12,8 @@ import torch
 
 from common.errors import InvalidFieldError
 from learner.algorithms.base import OnPolicyAlgorithm
+from learner.algorithms.from_store import StoreAlgorithm
 from learner.algorithms.lag import LagConfig
-from learner.algorithms.off_policy import OffPolicyAlgorithm
 from learner.front.interface import DrainingError
 from learner.observer import CallbackError
 from learner.outcome import Status
@@ -75,13 +75,13 @@ def check(algorithm: type[Algorithm[Any]], config: RunConfig) -> None:
     Raises:
         InvalidFieldError: There is none.
     """
-    if issubclass(algorithm, OffPolicyAlgorithm):
+    if issubclass(algorithm, StoreAlgorithm):
         return
     if not issubclass(algorithm, OnPolicyAlgorithm):
         raise InvalidFieldError(
             "algorithm",
             f"{algorithm.__name__} is a subclass of neither OnPolicyAlgorithm nor "
-            "OffPolicyAlgorithm; derive it from one of them",
+            "StoreAlgorithm (such as OffPolicyAlgorithm); derive it from one of them",
         )
     if config.sync is False and not issubclass(algorithm.Config, LagConfig):
         raise InvalidFieldError(
@@ -93,7 +93,7 @@ def check(algorithm: type[Algorithm[Any]], config: RunConfig) -> None:
 
 def _train(run: Run) -> None:
     algorithm = run.build()
-    if isinstance(algorithm, OffPolicyAlgorithm):
+    if isinstance(algorithm, StoreAlgorithm):
         (train_synchronously if run.config.sync else train_asynchronously)(run, algorithm)
     elif isinstance(algorithm, OnPolicyAlgorithm):
         run.count_lost(run.untrained_rows)

@@ -20,7 +20,7 @@ from learner.training.beside import Beside
 from learner.training.rounds import train_in_rounds
 
 if TYPE_CHECKING:
-    from learner.algorithms.off_policy import OffPolicyAlgorithm
+    from learner.algorithms.from_store import StoreAlgorithm
     from learner.experience.on_policy import OnPolicyBatch
     from learner.front.coordinator import Coordinator
     from learner.training.run import Run
@@ -39,7 +39,7 @@ IN_FLIGHT_SHARE = 0.01
 class ReplayTraining:
     """The store of a run, its limiter and the gradient steps."""
 
-    def __init__(self, run: Run, algorithm: OffPolicyAlgorithm[Any]) -> None:
+    def __init__(self, run: Run, algorithm: StoreAlgorithm[Any]) -> None:
         config = algorithm.config
         totals = run.header.totals
         on_disk = config.replay_storage == "disk"
@@ -117,7 +117,7 @@ class ReplayTraining:
         return found
 
 
-def train_synchronously(run: Run, algorithm: OffPolicyAlgorithm[Any]) -> None:
+def train_synchronously(run: Run, algorithm: StoreAlgorithm[Any]) -> None:
     """Rounds: each goes into the replay, then come the gradient steps that it calls for.
 
     Raises:
@@ -151,7 +151,7 @@ def train_synchronously(run: Run, algorithm: OffPolicyAlgorithm[Any]) -> None:
     train_in_rounds(run, learn, n_envs=config.n_envs, n_steps=config.segment_length)
 
 
-def train_asynchronously(run: Run, algorithm: OffPolicyAlgorithm[Any]) -> None:
+def train_asynchronously(run: Run, algorithm: StoreAlgorithm[Any]) -> None:
     """Samplers push and the learner learns, each as fast as the limiter lets it.
 
     Raises:
@@ -169,7 +169,7 @@ def _segment(batch: OnPolicyBatch) -> Segment:
 
 
 class _Asynchronous(ReplayTraining):
-    def __init__(self, run: Run, algorithm: OffPolicyAlgorithm[Any]) -> None:
+    def __init__(self, run: Run, algorithm: StoreAlgorithm[Any]) -> None:
         super().__init__(run, algorithm)
         self._beside = Beside(run)
         self._published_updates = run.updates
