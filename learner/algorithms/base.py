@@ -139,7 +139,8 @@ def single_agent_only(spec: EnvironmentSpec, name: str) -> None:
     if spec.multi_agent:
         agents = sum(len(group.agents) for group in spec.groups)
         raise UnsupportedSpaceError(
-            f"{name} trains a single agent, this environment has {agents}; take maddpg"
+            f"{name} trains a single agent, this environment has {agents}; take one for several: "
+            "maddpg, or for Discrete actions qmix, vdn or iql"
         )
 
 

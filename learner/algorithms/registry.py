@@ -17,11 +17,14 @@ BUILT_IN = {
     "appo": "learner.algorithms.impala:APPO",
     "dqn": "learner.algorithms.dqn:DQN",
     "impala": "learner.algorithms.impala:IMPALA",
+    "iql": "learner.algorithms.qmix:IQL",
     "maddpg": "learner.algorithms.maddpg:MADDPG",
     "ppo": "learner.algorithms.ppo:PPO",
+    "qmix": "learner.algorithms.qmix:QMIX",
     "sac": "learner.algorithms.sac:SAC",
     "td3": "learner.algorithms.ddpg:TD3",
     "trpo": "learner.algorithms.trpo:TRPO",
+    "vdn": "learner.algorithms.qmix:VDN",
 }
 """The project's own, by the name that people use; imported when asked for."""
 

@@ -1,13 +1,13 @@
 """Whole-episode replay: a ring of blocks, out of which complete episodes are drawn.
 
 What learns with a memory, or mixes the values of agents over time, needs episodes from their first
-row to their last. They arrive in fragments of T rows of a slot and stay where these are written: an
-episode is the list of its rows' places. The fragments of an open episode are blocks of the ring like
-all others, so that memory is bounded by the ring alone.
+row to their last. They arrive in fragments of T rows of a slot and stay where these are written:
+an episode is the list of its rows' places. The fragments of an open episode are blocks of the ring
+like all others, so that memory is bounded by the ring alone.
 
-Rows that are missing between two fragments of a slot (a push that was lost or refused, a worker that
-was replaced) end the open episode without its being drawn, ever: what is left of it is counted as
-discarded, and the slot's next first row begins the next one.
+Rows that are missing between two fragments of a slot (a push that was lost or refused, a worker
+that was replaced) end the open episode without its being drawn, ever: what is left of it is
+counted as discarded, and the slot's next first row begins the next one.
 """
 
 from __future__ import annotations

@@ -60,6 +60,38 @@ def double_values(next_target: Tensor, next_online: Tensor) -> Tensor:
     return taken_values(next_target, next_online.argmax(1))
 
 
+def lambda_targets(
+    rewards: Tensor, discounts: Tensor, next_values: Tensor, ends: Tensor, *, trace: float
+) -> Tensor:
+    """The lambda-returns of whole episodes, backward from their ends.
+
+        y_t = r_t + discount_t ((1 - lambda) V(s_t+1) + lambda y_t+1)
+        y_T = r_T + discount_T V(s_T+1)
+
+    Sutton and Barto 2018, eq. 12.20; with greedy V this is Peng's Q(lambda), which does not cut at
+    actions that were explored. lambda 0 is the target of one step.
+
+    Args:
+        rewards: [L, ...].
+        discounts: [L, ...], gamma, and 0 where a step terminated.
+        next_values: [L, ...], what the step led to is worth.
+        ends: [L, ...] bool, the last step of each episode; what is behind it does not matter.
+        trace: lambda, in [0, 1].
+
+    Returns:
+        [L, ...].
+    """
+    one_step = torch.addcmul(rewards, discounts, next_values)
+    if trace == 0.0:
+        return one_step
+    targets = [one_step[-1]]
+    for t in range(len(rewards) - 2, -1, -1):
+        mixed = torch.lerp(next_values[t], targets[-1], trace)
+        following = torch.where(ends[t], next_values[t], mixed)
+        targets.append(rewards[t] + discounts[t] * following)
+    return torch.stack(targets[::-1])
+
+
 def taken_values(values: Tensor, actions: Tensor) -> Tensor:
     """Q(s, a): values [N, A] and action numbers [N] int64 from 0 on to [N]."""
     return values.gather(1, actions.unsqueeze(1)).squeeze(1)

@@ -1,0 +1,186 @@
+"""Several agents and the networks that they share: who has which, what goes in, what comes out.
+
+Agents are numbered group after group, as `EnvironmentSpec.agents` names them. A *policy* is a
+network that one agent has or several share. What agents of different spaces share is as wide as the
+widest of them: narrower ones are filled up with zeros here, inside the graph, and an agent's own
+number among those that share, as a one-hot vector, tells the network which one it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from common import spaces
+from common.errors import UnsupportedSpaceError
+from common.signature import ColumnKey, Role
+from common.specs import role_of
+from learner.networks.encoders import ObservationEncoder, ObservationPreprocessor
+from learner.networks.observations import encoder_of, preprocessor_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from common.specs import EnvironmentSpec
+
+Sharing = Literal["shared", "role", "agent"]
+"""Which agents have one network: all of them, those of a role (`adversary_0` and `adversary_1` are
+adversaries), or each has its own."""
+
+Members: TypeAlias = tuple[int, ...]
+"""The numbers of the agents that share a policy, ascending."""
+
+
+def policies_of(spec: EnvironmentSpec, sharing: Sharing) -> tuple[Members, ...]:
+    """Who shares a network with whom; the policies in the order of their first agents."""
+    names = spec.agents
+    if sharing == "agent":
+        return tuple((number,) for number in range(len(names)))
+    if sharing == "shared":
+        return (tuple(range(len(names))),)
+    members: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
+        members.setdefault(role_of(name), []).append(number)
+    return tuple(map(tuple, members.values()))
+
+
+class TeamObservations(nn.Module):
+    """The raw observations of all groups to vectors, and to what each policy is fed.
+
+    Args:
+        spec: The environment's.
+        policies: Who shares a network.
+        network: `auto`, or `module:factory` for a user's encoder of a group's observations.
+
+    Attributes:
+        features: The width of what each policy is fed, its agents' numbers included.
+    """
+
+    def __init__(self, spec: EnvironmentSpec, policies: Sequence[Members], network: str) -> None:
+        super().__init__()
+        self._leaves = [len(spaces.leaves(group.observation)) for group in spec.groups]
+        self._sizes = [len(group.agents) for group in spec.groups]
+        self.preprocess = nn.ModuleList(
+            preprocessor_of(group.observation, network=network, normalise=False)
+            for group in spec.groups
+        )
+        group_of = [i for i, size in enumerate(self._sizes) for _ in range(size)]
+        starts = [sum(self._sizes[:i]) for i in range(len(self._sizes))]
+        self._taken: list[list[tuple[int, list[int]]]] = []
+        self.encoders = nn.ModuleList()
+        self.features: list[int] = []
+        for members in policies:
+            groups = sorted({group_of[number] for number in members})
+            taken = [(g, [n - starts[g] for n in members if group_of[n] == g]) for g in groups]
+            encoders = [encoder_of(spec.groups[g].observation, network=network) for g in groups]
+            self._taken.append(taken)
+            self.encoders.append(nn.ModuleList(encoders))
+            ids = len(members) if len(members) > 1 else 0
+            self.features.append(max(encoder.features for encoder in encoders) + ids)
+            eye = torch.eye(len(members)) if ids else torch.zeros(1, 0)
+            self.register_buffer(f"ids_{len(self._taken) - 1}", eye, persistent=False)
+
+    def forward(self, leaves: Sequence[Tensor]) -> list[Tensor]:
+        """Leaves `[N, n, *shape]`, group after group, to `[N, k, features]` for each policy."""
+        parts = self._preprocessed(leaves)
+        return [self._of_policy(policy, parts) for policy in range(len(self._taken))]
+
+    def _preprocessed(self, leaves: Sequence[Tensor]) -> list[list[Tensor]]:
+        """For each group what its preprocessor gives, `[N, n, ...]`."""
+        found, start = [], 0
+        for preprocess, count, size in zip(self.preprocess, self._leaves, self._sizes, strict=True):
+            own = leaves[start : start + count]
+            start += count
+            parts = preprocess([leaf.reshape(-1, *leaf.shape[2:]) for leaf in own])
+            found.append([part.reshape(-1, size, *part.shape[1:]) for part in parts])
+        return found
+
+    def _of_policy(self, policy: int, parts: Sequence[Sequence[Tensor]]) -> Tensor:
+        ids: Tensor = getattr(self, f"ids_{policy}")
+        width = self.features[policy] - ids.shape[1]
+        encoded = []
+        encoders = cast("nn.ModuleList", self.encoders[policy])
+        for encoder, (group, places) in zip(encoders, self._taken[policy], strict=True):
+            whole = len(places) == self._sizes[group]
+            own = [part if whole else part[:, places] for part in parts[group]]
+            features = encoder([part.reshape(-1, *part.shape[2:]) for part in own])
+            features = features.reshape(-1, len(places), features.shape[1])
+            encoded.append(F.pad(features, (0, width - features.shape[2])))
+        joined = encoded[0] if len(encoded) == 1 else torch.cat(encoded, 1)
+        if not ids.shape[1]:
+            return joined
+        return torch.cat((joined, ids.expand(joined.shape[0], -1, -1)), 2)
+
+
+def in_order(of_policies: Sequence[Tensor], policies: Sequence[Members]) -> Tensor:
+    """`[N, k, W]` of each policy to [N, A, W max] of all agents by their numbers, zeros behind."""
+    if len(of_policies) == 1:
+        return of_policies[0]
+    widest = max(tensor.shape[2] for tensor in of_policies)
+    joined = torch.cat([F.pad(one, (0, widest - one.shape[2])) for one in of_policies], 1)
+    numbers = [number for members in policies for number in members]
+    if numbers == sorted(numbers):
+        return joined
+    return joined[:, [numbers.index(number) for number in range(len(numbers))]]
+
+
+class TeamState(nn.Module):
+    """What is known of the whole environment, as a vector.
+
+    Args:
+        spec: The environment's.
+        from_observations: Takes what all agents observe side by side; else the global state.
+
+    Attributes:
+        keys: Of the columns it is made from, in the order of `forward`.
+        width: S.
+
+    Raises:
+        UnsupportedSpaceError: There is no such state, or it has images.
+    """
+
+    def __init__(self, spec: EnvironmentSpec, *, from_observations: bool) -> None:
+        super().__init__()
+        if not from_observations and spec.global_state is None:
+            raise UnsupportedSpaceError(
+                "the environment has no global state; set state to observations, or give it a "
+                "state_space and a state()"
+            )
+        sources = [
+            (Role.OBSERVATION, group.name, group.observation, len(group.agents))
+            for group in spec.groups
+        ]
+        if not from_observations and spec.global_state is not None:
+            sources = [(Role.GLOBAL_STATE, "", spec.global_state, 1)]
+        self.keys = [
+            ColumnKey(role, name, path)
+            for role, name, space, _ in sources
+            for path in spaces.leaves(space)
+        ]
+        self._leaves = [list(spaces.leaves(space).values()) for _, _, space, _ in sources]
+        self.preprocess = nn.ModuleList(
+            ObservationPreprocessor(leaves, normalise=False) for leaves in self._leaves
+        )
+        encoders = [ObservationEncoder(leaves) for leaves in self._leaves]
+        if any(encoder.learns for encoder in encoders):
+            raise UnsupportedSpaceError(
+                "a state with images is not mixed; give the environment a state() without"
+            )
+        counts = [count for *_, count in sources]
+        self.width = sum(e.features * n for e, n in zip(encoders, counts, strict=True))
+
+    def forward(self, columns: Sequence[Tensor]) -> Tensor:
+        """Columns `[N, ...]` in the order of `keys` to [N, S]."""
+        found, start = [], 0
+        for preprocess, leaves in zip(self.preprocess, self._leaves, strict=True):
+            own = [
+                column.reshape(-1, *leaf.shape)
+                for column, leaf in zip(columns[start:], leaves, strict=False)
+            ]
+            (vector,) = preprocess(own)
+            found.append(vector.reshape(len(columns[start]), -1))
+            start += len(leaves)
+        return torch.cat(found, 1)

@@ -1,0 +1,77 @@
+"""Small cooperative games with known values, as PettingZoo environments."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+from pettingzoo import ParallelEnv
+
+TWO_STEP = np.array([[0.0, 1.0], [1.0, 8.0]])
+"""State 2B of the two-step game of Rashid et al. 2018, section 5; in 2A everything pays 7."""
+
+NON_MONOTONIC = np.array([[8.0, -12.0, -12.0], [-12.0, 0.0, 0.0], [-12.0, 0.0, 0.0]])
+"""No monotonic value has its greedy action at the 8."""
+
+
+class TwoStep(ParallelEnv):
+    """agent_0's first action chooses between 2A, where all pays 7, and 2B; both get the payoff.
+
+    The state, which is all that is observed, is one-hot: 1, 2A, 2B and the end.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"name": "two_step"}
+    max_cycles = 2
+
+    def __init__(self) -> None:
+        self.possible_agents = ["agent_0", "agent_1"]
+        self.agents: list[str] = []
+        self.state_space = spaces.Box(0, 1, (4,), np.float32)
+        self.where = 0
+
+    def observation_space(self, agent: str) -> Any:
+        return self.state_space
+
+    def action_space(self, agent: str) -> Any:
+        return spaces.Discrete(2)
+
+    def state(self) -> Any:
+        return np.eye(4, dtype=np.float32)[self.where]
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        self.agents, self.where = list(self.possible_agents), 0
+        return self._each(self.state()), self._each({})
+
+    def step(self, actions: Any) -> Any:
+        first, second = (actions[agent] for agent in self.possible_agents)
+        reward = 0.0
+        if self.where == 0:
+            self.where = 1 + first
+        else:
+            reward = 7.0 if self.where == 1 else float(TWO_STEP[first, second])
+            self.where = 3
+        over = self.where == 3
+        self.agents = [] if over else self.agents
+        seen = self._each(self.state())
+        return seen, self._each(reward), self._each(over), self._each(False), self._each({})
+
+    def _each(self, value: Any) -> dict[str, Any]:
+        return dict.fromkeys(self.possible_agents, value)
+
+
+class NonMonotonic(TwoStep):
+    """One step, three actions each."""
+
+    metadata: ClassVar[dict[str, Any]] = {"name": "non_monotonic"}
+    max_cycles = 1
+
+    def action_space(self, agent: str) -> Any:
+        return spaces.Discrete(3)
+
+    def step(self, actions: Any) -> Any:
+        first, second = (actions[agent] for agent in self.possible_agents)
+        self.where, self.agents = 3, []
+        reward = float(NON_MONOTONIC[first, second])
+        seen = self._each(self.state())
+        return seen, self._each(reward), self._each(True), self._each(False), self._each({})
