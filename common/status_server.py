@@ -11,6 +11,7 @@ probes of container engines speak neither.
 from __future__ import annotations
 
 import http.server
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -110,6 +111,11 @@ class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     # Restarted, it has its port back at once; two processes still cannot share one.
     allow_reuse_address = True
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
+        """A probe that hung up, out of patience, is no news; a defect is, in the log's own form."""
+        if not isinstance(sys.exception(), OSError):
+            _log.exception("status_defect")
 
 
 def _handler(

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from security_support import VIEWER, Authority
 
-from common import probe
+from common import probe, status_server
 from common.heartbeat import Heartbeat
 from common.security import ClientSecurity
 from common.status_options import StatusOptions
@@ -189,6 +189,21 @@ def test_the_probe(server, monkeypatch, capsys):
     assert probe.main() == 0
     server.stop()
     assert probe.main() == 1
+
+
+def test_a_probe_that_hangs_up_is_no_news_and_a_defect_is(monkeypatch):
+    told = []
+    monkeypatch.setattr(status_server._log, "exception", told.append)
+    server = StatusServer("127.0.0.1", 0, not_alive=str, not_ready=str, collectors=[])
+    try:
+        for error in (BrokenPipeError(), ConnectionResetError(), TimeoutError(), KeyError("x")):
+            try:
+                raise error
+            except Exception:  # noqa: BLE001 - as the server's own loop does
+                server._server.handle_error(None, None)
+    finally:
+        server.close()
+    assert told == ["status_defect"]
 
 
 def test_a_port_that_is_taken_is_named(server):
