@@ -198,7 +198,7 @@ def test_a_probe_that_hangs_up_is_no_news_and_a_defect_is(monkeypatch):
     try:
         for error in (BrokenPipeError(), ConnectionResetError(), TimeoutError(), KeyError("x")):
             try:
-                raise error
+                raise error  # noqa: TRY301
             except Exception:  # noqa: BLE001 - as the server's own loop does
                 server._server.handle_error(None, None)
     finally:
