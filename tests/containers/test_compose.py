@@ -102,9 +102,8 @@ def test_crashes_pauses_and_cut_networks(compose, engine):
 
     victim = project.containers("sampler")[0]
     crash(victim)  # the engine starts it again
+    until("a restart", lambda: restarts(victim) == 1)
     until("a restarted sampler", lambda: project.healthy("sampler") == 2)
-    victim.reload()
-    assert victim.attrs["RestartCount"] == 1
     moves_on(project)
 
     victim.kill()  # and this for good, as a lost machine
@@ -116,6 +115,7 @@ def test_crashes_pauses_and_cut_networks(compose, engine):
     until("a checkpoint", lambda: has_checkpoint(project))
     before = steps(project)
     crash(project.learner)  # started again, it goes on with its run
+    until("a restart", lambda: restarts(project.learner) == 1)
     until("the learner's return", lambda: project.healthy("learner") == 1)
     until("both samplers again", lambda: len(project.watch()["samplers"]) == 2)
     state = project.watch()
@@ -145,6 +145,11 @@ def test_crashes_pauses_and_cut_networks(compose, engine):
     assert project.learner.attrs["State"]["ExitCode"] == 143
     codes = {each.wait()["StatusCode"] for each in project.containers("sampler", every=True)}
     assert codes <= {143}
+
+
+def restarts(container):
+    container.reload()
+    return container.attrs["RestartCount"]
 
 
 def has_checkpoint(project):
