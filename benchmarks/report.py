@@ -1,7 +1,7 @@
-"""Makes docs/results.md from the data under benchmarks/results/, and from nothing else.
+"""Makes docs/results.md and what `wiserl presets` says from the data under benchmarks/results/.
 
-python benchmarks/report.py            # writes the page
-python benchmarks/report.py --check    # exit code 1 where the committed page differs
+python benchmarks/report.py            # writes them
+python benchmarks/report.py --check    # exit code 1 where what is committed differs
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from typing import Any
 
 import peers_table
 
-from wiserl.bench import report, tasks
+from learner.algorithms import registry
+from wiserl.bench import reached, report, tasks
+from wiserl.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "results.md"
+SHIPPED = ROOT / "wiserl" / "bench" / "reached.yaml"
 
 HEAD = """# Results
 
@@ -297,15 +300,33 @@ def page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def shipped() -> str:
+    """What the package brings of the data: what each preset reached."""
+    found = []
+    for task in tasks.load().values():
+        if records := report.read(RESULTS / "learning", task):
+            settings = Settings.gather(task.algorithm, environment=task.env, variables={})
+            own = settings.applied(registry.resolve(task.algorithm).Config(), "hyperparameters")
+            # As the data has it, where a tuple is a list.
+            preset = json.loads(json.dumps(dataclasses.asdict(own)))
+            found.append(reached.of_task(task, records, preset))
+    return reached.dump(found)
+
+
 def main() -> None:
-    """Writes or checks the page."""
+    """Writes or checks the page and what is shipped."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="only compare")
-    if parser.parse_args().check:
-        if not PAGE.exists() or PAGE.read_text() != page():
-            sys.exit("docs/results.md is not what the data says; run benchmarks/report.py")
+    options = parser.parse_args()
+    made = {PAGE: page(), SHIPPED: shipped()}
+    if options.check:
+        for path, text in made.items():
+            if not path.exists() or path.read_text() != text:
+                name = path.relative_to(ROOT)
+                sys.exit(f"{name} is not what the data says; run benchmarks/report.py")
         return
-    PAGE.write_text(page())
+    for path, text in made.items():
+        path.write_text(text)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ def train(
     env: str,
     runs: Path | str = "runs",
     config: Path | str | None = None,
+    presets: Path | str | None = None,
     init_from: Path | str | None = None,
     callbacks: Sequence[Observer] = (),
     **settings: Any,  # noqa: ANN401 - any setting
@@ -52,6 +53,7 @@ def train(
         env: A Gymnasium id, or `module:factory`.
         runs: The folder of all runs.
         config: A YAML file of settings.
+        presets: A YAML file of presets of your own.
         init_from: The folder of a run whose parameters to begin with.
         callbacks: Are told how it goes; nothing is printed. One may raise StopTraining.
         **settings: Any other setting of the run (`total_steps`), of the samplers (`samplers`,
@@ -70,6 +72,7 @@ def train(
         given={"env": env, **settings},
         runs=runs,
         config=config,
+        presets=presets,
         init_from=init_from,
         callbacks=callbacks,
     )

@@ -34,6 +34,7 @@ def train(
     given: Mapping[str, Any],
     runs: Path | str = "runs",
     config: Path | str | None = None,
+    presets: Path | str | None = None,
     resume: Path | None = None,
     init_from: Path | str | None = None,
     callbacks: Sequence[Observer] = (),
@@ -56,6 +57,7 @@ def train(
         algorithm,
         environment=given.get("env"),
         config=None if config is None else Path(config),
+        own_presets=None if presets is None else Path(presets),
         variables={},
     ).above(schema.Layer(_ORIGIN, sections))
 

@@ -23,6 +23,7 @@ VERBS = {
     "export": ("wiserl.verbs.export", "write a trained policy as ONNX for use elsewhere"),
     "watch": ("wiserl.verbs.watch", "show a run as it goes, from any machine"),
     "plot": ("wiserl.verbs.plot", "draw the learning curves of runs"),
+    "presets": ("wiserl.verbs.presets", "for what algorithms are tuned, and what that reached"),
     "doctor": ("wiserl.verbs.doctor", "say what would go wrong here, and what to do about it"),
     "credentials": (
         "wiserl.verbs.credentials",

@@ -146,8 +146,8 @@ class CommandLine:
         found = f"{self.algorithm!r} is none" if self.algorithm else "is missing"
         raise InvalidFieldError(
             "algorithm",
-            f"{found}; name one ({', '.join(presets.algorithms())}, or module:Class), such as: "
-            f"wiserl {verb} ppo --env CartPole-v1",
+            f"{found}; name one ({', '.join(presets.algorithms())}, or module:Class; `wiserl "
+            f"presets` says for what they are tuned), such as: wiserl {verb} ppo --env CartPole-v1",
         )
 
     def _n_envs(self) -> int | None:

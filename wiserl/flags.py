@@ -72,6 +72,10 @@ class HouseFlags:
     config: Path | None = None
     """YAML file of settings, such as the config.yaml of another run."""
 
+    presets: Path | None = None
+    """YAML file of presets of your own: `default` and ids of environments, each with settings. They
+    lie above those that come with the algorithm."""
+
     runs: Path = Path("runs")
     """Folder of all runs."""
 
@@ -167,12 +171,14 @@ def gather(algorithm: str, arguments: Sequence[str]) -> Settings:
         InvalidFieldError: A settings file that cannot be.
     """
     config, resume = value_of(arguments, "--config"), value_of(arguments, "--resume")
+    own = value_of(arguments, "--presets")
     if config and resume:
         raise InvalidFieldError("config", "and resume exclude each other: a run has its settings")
     return settings.Settings.gather(
         algorithm,
         environment=value_of(arguments, "--env"),
         config=RunFolder(Path(resume)).config if resume else Path(config) if config else None,
+        own_presets=Path(own) if own else None,
     )
 
 

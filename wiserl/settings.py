@@ -48,6 +48,7 @@ class Settings:
         *,
         environment: str | None = None,
         config: Path | None = None,
+        own_presets: Path | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> Settings:
         """Finds the layers.
@@ -56,6 +57,7 @@ class Settings:
             algorithm: Its name.
             environment: The environment, where a flag says it; else variables or the file do.
             config: A settings file.
+            own_presets: A file of presets of the user's own.
             variables: Those of the process by default.
 
         Raises:
@@ -64,10 +66,13 @@ class Settings:
         variables = os.environ if variables is None else variables
         if config is None and variables.get("WISERL_CONFIG"):
             config = Path(variables["WISERL_CONFIG"])
+        if own_presets is None and variables.get("WISERL_PRESETS"):
+            own_presets = Path(variables["WISERL_PRESETS"])
         above = [] if config is None else [_of_algorithm(schema.read(config), algorithm)]
         named = [layer.section("run")["env"] for layer in above if "env" in layer.section("run")]
         environment = environment or variables.get("WISERL_ENV") or (named[-1] if named else "")
-        return cls(algorithm, (*presets.load(algorithm, environment), *above), variables)
+        below = presets.load(algorithm, environment, own_presets)
+        return cls(algorithm, (*below, *above), variables)
 
     def above(self, layer: Layer) -> Settings:
         """The same with one more layer on top of the others."""

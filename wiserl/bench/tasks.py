@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import yaml
 
-from common.errors import WiseRLError
+from common.errors import InvalidFieldError, WiseRLError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,22 +54,36 @@ class Unit:
         return f"{self.task.name}-s{self.seed}.json"
 
 
-def load() -> dict[str, Task]:
-    """All tasks by name, in the order of the file."""
-    document = yaml.safe_load(resources.files("wiserl.bench").joinpath("tasks.yaml").read_text())
-    return {
-        name: Task(name=name, **{**fields, "seeds": tuple(fields["seeds"])})
-        for name, fields in document.items()
-    }
+def load(file: Path | None = None) -> dict[str, Task]:
+    """All tasks by name, in the order of the file.
+
+    Args:
+        file: One of the user's own in place of the project's.
+
+    Raises:
+        InvalidFieldError: The file cannot be read, or has a task with a field too few or too many.
+    """
+    text = (file or resources.files("wiserl.bench").joinpath("tasks.yaml")).read_text()
+    try:
+        return {
+            name: Task(name=name, **{**fields, "seeds": tuple(fields["seeds"])})
+            for name, fields in yaml.safe_load(text).items()
+        }
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        needed = ", ".join(each.name for each in dataclasses.fields(Task)[1:])
+        raise InvalidFieldError(
+            str(file), f"is no file of tasks by name, each with {needed}: {error}"
+        ) from None
 
 
-def select(names: tuple[str, ...]) -> list[Task]:
+def select(names: tuple[str, ...], file: Path | None = None) -> list[Task]:
     """The tasks of these names, all where none is given.
 
     Raises:
+        InvalidFieldError: The file is none of tasks.
         WiseRLError: A name that no task has.
     """
-    known = load()
+    known = load(file)
     if missing := [name for name in names if name not in known]:
         raise WiseRLError(f"there is no task {', '.join(missing)}; tasks are {', '.join(known)}")
     return [known[name] for name in names] if names else list(known.values())

@@ -29,7 +29,11 @@ class BenchFlags:
     """Which benchmark."""
 
     task: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Only this task; repeat the flag for several. All of wiserl/bench/tasks.yaml by default."""
+    """Only this task; repeat the flag for several. All of the file by default."""
+
+    tasks: Path | None = None
+    """YAML file of tasks in place of wiserl/bench/tasks.yaml, which shows how they are written;
+    algorithms and environments may be your own."""
 
     minutes: float = math.inf
     """Start no run after this, and give up one that still runs then; 0 only shows the table."""
@@ -53,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
 
     # Without this the training run that was started would go on by itself.
     signal.signal(signal.SIGTERM, _end)
-    chosen = tasks.select(parsed.task)
+    chosen = tasks.select(parsed.task, parsed.tasks)
     runs = queue.Queue(parsed.results, learning.train)
     runs.work(tasks.units(chosen), minutes=parsed.minutes, report=_say)
     table = report.table(parsed.results, chosen)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from common.errors import WiseRLError
+from common.errors import InvalidFieldError, WiseRLError
 from wiserl import cli
 from wiserl.bench import learning, report, tasks
 from wiserl.bench.queue import Queue
@@ -44,6 +44,18 @@ def test_units_take_turns_over_tasks(task):
 def test_an_unknown_task_is_named_with_those_there_are():
     with pytest.raises(WiseRLError, match=r"no task nonsense.*ppo-cartpole"):
         tasks.select(("nonsense",))
+
+
+def test_tasks_may_be_of_ones_own(tmp_path):
+    path = tmp_path / "tasks.yaml"
+    fields = "env: X-v0, total_steps: 5, episodes: 1, seeds: [1], gate: 0, stretch: 1"
+    path.write_text(f"mine: {{algorithm: 'm:C', {fields}}}")
+    (found,) = tasks.select((), path)
+    assert (found.algorithm, found.seeds) == ("m:C", (1,))
+    for text in (f"mine: {{{fields}}}", "mine: {algorithm: m}", "[1]", "{"):
+        path.write_text(text)
+        with pytest.raises(InvalidFieldError, match="each with algorithm, env, total_steps"):
+            tasks.load(path)
 
 
 def test_finished_units_are_skipped(tmp_path, task):
