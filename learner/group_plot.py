@@ -21,7 +21,7 @@ _COLOURS = ("#4878a8", "#d1495b", "#66a182", "#edae49", "#7b5ea7", "#3d405b", "#
 
 _MOST_COLUMNS = 3
 
-_NOTE = "line: mean over runs; band: its 95 % bootstrap interval; thin lines: single runs"
+NOTE = "line: mean over runs; band: its 95 % bootstrap interval; thin lines: single runs"
 
 _MINUTES_FROM, _HOURS_FROM = 600.0, 4 * 3600.0
 
@@ -63,14 +63,14 @@ def draw(
         for group, found in known.items():
             if group.environment == environment and found:
                 colour = _COLOURS[names.index(group.name) % len(_COLOURS)]
-                _draw_group(axes, group, found, colour, scale)
+                draw_mean(axes, group.name, found, colour, scale)
         plots.finish(axes, title=environment, x=unit, y=_described(metric))
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="best", framealpha=0.85, edgecolor="none", fontsize=9)
     for axes in panels[len(environments) :]:
         axes.remove()
     if any(len(found) > 1 for found in known.values()):
-        figure.supxlabel(_NOTE, fontsize=8, color="#666666", x=0.99, ha="right")
+        figure.supxlabel(NOTE, fontsize=8, color="#666666", x=0.99, ha="right")
     figure.savefig(path)
     return path
 
@@ -80,11 +80,20 @@ def _curves(group: Group, metric: str, against: Against) -> list[Curve]:
     return [each for each in found if each is not None]
 
 
-def _draw_group(
-    axes: Axes, group: Group, found: Sequence[Curve], colour: str, scale: float
+def draw_mean(
+    axes: Axes, name: str, found: Sequence[Curve], colour: str, scale: float = 1.0
 ) -> None:
+    """Draws the mean of curves with its 95 % interval, and every one of them as a thin line.
+
+    Args:
+        axes: Where.
+        name: For the legend.
+        found: At least one curve.
+        colour: Of all that is drawn.
+        scale: What their x is divided by.
+    """
     count = f"{len(found)} runs" if len(found) > 1 else "1 run"
-    label = f"{group.name} ({count})"
+    label = f"{name} ({count})"
     mean = curves.mean(found)
     if len(found) > 1 or mean is None:
         for each in found:

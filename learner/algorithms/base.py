@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from common.errors import InvalidFieldError, UnsupportedSpaceError
+from learner.algorithms import state
 from learner.algorithms.signatures import signature_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ C = TypeVar("C")
 
 OPTIMISER = "optimiser"
 """How the names of an optimiser's own tensors begin, in `Algorithm.tensors`."""
+
+
+class Stateful(Protocol):
+    """What has tensors and is no module, such as an optimiser."""
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The live tensors, by name."""
 
 
 class Algorithm(abc.ABC, Generic[C]):
@@ -71,20 +79,35 @@ class Algorithm(abc.ABC, Generic[C]):
         del environment_steps
         return {}
 
-    @abc.abstractmethod
+    def parts(self) -> Mapping[str, nn.Module | Stateful]:
+        """What is trained besides `behaviour`, by name: critics, targets, optimisers.
+
+        The name of an optimiser begins with `optimiser`, since another run that begins with these
+        parameters begins with one of its own.
+        """
+        return {}
+
     def tensors(self) -> dict[str, Tensor]:
         """All tensors of the training state, with `values` enough to go on bit for bit.
 
-        Some are the live ones: copy or write them before the next update.
+        By default those of `behaviour` and `parts`. Some are the live ones: copy or write them
+        before the next update.
         """
+        found = {}
+        for name, part in {"behaviour": self.behaviour, **self.parts()}.items():
+            own = part.state_dict() if isinstance(part, nn.Module) else part.tensors()
+            found.update(state.prefixed(name, own))
+        return found
 
-    @abc.abstractmethod
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Restores what `tensors` gave.
 
         Raises:
             InvalidFieldError: Tensors are missing, unknown or of another shape.
         """
+        own = self.tensors()
+        state.refuse_other_names(tensors, own)
+        state.copy_all(own, tensors)
 
     def begin_from(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes over what another run has learned: all tensors but those of the optimiser.
@@ -99,13 +122,13 @@ class Algorithm(abc.ABC, Generic[C]):
         fresh = {name: own[name].clone() for name in own if name.startswith(OPTIMISER)}
         self.load_tensors({**tensors, **fresh})
 
-    @abc.abstractmethod
     def values(self) -> dict[str, JSON]:
-        """The rest of the training state, as JSON has it."""
+        """The rest of the training state, as JSON has it: counters, and generators of numbers."""
+        return {}
 
-    @abc.abstractmethod
     def load_values(self, values: Mapping[str, JSON]) -> None:
         """Restores what `values` gave."""
+        del values
 
 
 class OnPolicyAlgorithm(Algorithm[C]):

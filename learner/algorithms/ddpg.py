@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner.algorithms import behaviour, state
+from learner.algorithms import behaviour
 from learner.algorithms.base import single_agent_only
 from learner.algorithms.device_means import DeviceMeans
 from learner.algorithms.optimiser import TargetNetwork
@@ -39,7 +39,12 @@ from learner.networks.bounded_actions import ActionBounds, at_random, bounded_bo
 from learner.networks.heads import differentiable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
     from common import specs
+    from learner.algorithms.base import Stateful
     from learner.experience.transitions import Transitions
     from learner.exploration import Exploration
 
@@ -231,10 +236,9 @@ class DDPG(SingleActorCritic[DDPGConfig]):
             return {}
         return means | self._actor_means.take() | self.counts()
 
-    def tensors(self) -> dict[str, Tensor]:
+    def parts(self) -> Mapping[str, nn.Module | Stateful]:
         """See the base class."""
-        target = self._target_policy.network.state_dict()
-        return {**super().tensors(), **state.prefixed("target_actor", target)}
+        return {**super().parts(), "target_actor": self._target_policy.network}
 
 
 class TD3(DDPG):

@@ -19,7 +19,7 @@ al. 2016 (https://arxiv.org/abs/1511.05952), and the exploration and n-step targ
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,13 @@ from torch import Tensor, nn
 from common import spaces, specs
 from common.errors import UnsupportedSpaceError
 from common.signature import ColumnKey, Noise, Role
-from learner.algorithms import behaviour, state
-from learner.algorithms.base import JSON, refuse_mode_dependent_layers, single_agent_only
+from learner.algorithms import behaviour
+from learner.algorithms.base import (
+    JSON,
+    OPTIMISER,
+    refuse_mode_dependent_layers,
+    single_agent_only,
+)
 from learner.algorithms.device_means import DeviceMeans
 from learner.algorithms.off_policy import OffPolicyAlgorithm, ReplayConfig
 from learner.algorithms.optimiser import FlatAdam, TargetNetwork
@@ -44,8 +49,7 @@ from learner.networks.q_values import QNetwork, epsilon_greedy, noise_width
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
+    from learner.algorithms.base import Stateful
     from learner.experience.transitions import Transitions
 
 EPSILON = "epsilon"
@@ -249,7 +253,7 @@ class DQN(OffPolicyAlgorithm[DQNConfig]):
         self._adam.set_learning_rate(
             scheduled(config.learning_rate, config.learning_rate_schedule, progress)
         )
-        weights = self._tensor(batch.weights) if config.prioritised else None
+        weights = self.to_device(batch.weights) if config.prioritised else None
         targets = self._targets(data)
         if self._direct is None:
             values, losses, norm = self._step(data, targets, weights)
@@ -294,18 +298,15 @@ class DQN(OffPolicyAlgorithm[DQNConfig]):
     def _on_device(self, batch: Transitions) -> _Minibatch:
         columns, following = batch.columns, batch.next_columns
         preprocess, mask = self.behaviour.preprocess, following.get(ColumnKey(Role.ACTION_MASK))
-        actions = self._tensor(columns[ColumnKey(Role.ACTION)])
+        actions = self.to_device(columns[ColumnKey(Role.ACTION)])
         return _Minibatch(
-            parts=preprocess([self._tensor(columns[key]) for key in self._observed]),
-            next_parts=preprocess([self._tensor(following[key]) for key in self._observed]),
+            parts=preprocess([self.to_device(columns[key]) for key in self._observed]),
+            next_parts=preprocess([self.to_device(following[key]) for key in self._observed]),
             actions=actions - self._start if self._start else actions,
-            next_mask=None if mask is None else self._tensor(mask),
-            returns=self._tensor(batch.returns),
-            discounts=self._tensor(batch.discounts),
+            next_mask=None if mask is None else self.to_device(mask),
+            returns=self.to_device(batch.returns),
+            discounts=self.to_device(batch.discounts),
         )
-
-    def _tensor(self, array: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
 
     def metrics(self) -> dict[str, float]:
         """See the base class."""
@@ -317,20 +318,9 @@ class DQN(OffPolicyAlgorithm[DQNConfig]):
             "train/n_updates": float(self._updates),
         }
 
-    def tensors(self) -> dict[str, Tensor]:
+    def parts(self) -> Mapping[str, nn.Module | Stateful]:
         """See the base class."""
-        return {
-            **state.prefixed("behaviour", self.behaviour.state_dict()),
-            **state.prefixed("target", self._target.network.state_dict()),
-            **state.prefixed("optimiser", self._adam.tensors()),
-        }
-
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """See the base class."""
-        state.refuse_other_names(tensors, self.tensors())
-        state.load_module(self.behaviour, tensors, "behaviour")
-        state.load_module(self._target.network, tensors, "target")
-        self._adam.load_tensors(tensors, "optimiser")
+        return {"target": self._target.network, OPTIMISER: self._adam}
 
     def values(self) -> dict[str, JSON]:
         """See the base class."""

@@ -248,7 +248,7 @@ class MADDPG(ReplayActorCritic[MADDPGConfig]):
     def _gumbel(self, shape: torch.Size) -> Tensor:
         """Draws from the standard Gumbel distribution: -log of exponential numbers."""
         drawn = self._generator.standard_exponential(tuple(shape), np.float32)
-        return self.on_device(drawn).clamp_(min=1e-30).log_().neg_()
+        return self.to_device(drawn).clamp_(min=1e-30).log_().neg_()
 
     def joint(self, batch: Transitions) -> Joint:
         """The transitions as networks take them."""
@@ -260,11 +260,11 @@ class MADDPG(ReplayActorCritic[MADDPGConfig]):
         # What would act but for a time limit bootstraps with the action that it would take.
         next_acting = np.where(alive, batch.discounts > 0.0, self._alive(batch.next_columns))
         columns, next_columns = (
-            {key: self.on_device(each[key]) for key in self._seen if key in each}
+            {key: self.to_device(each[key]) for key in self._seen if key in each}
             for each in (batch.columns, batch.next_columns)
         )
         acting, following = (
-            self.on_device(each.T.astype(np.float32)) for each in (alive, next_acting)
+            self.to_device(each.T.astype(np.float32)) for each in (alive, next_acting)
         )
         return Joint(
             columns=columns,
@@ -273,10 +273,10 @@ class MADDPG(ReplayActorCritic[MADDPGConfig]):
             next_observations=policy.observations(next_columns) * following.unsqueeze(2),
             actions=policy.actions(columns) * acting.unsqueeze(2),
             next_acting=following.unsqueeze(2),
-            rewards=self.on_device(rewards).t(),
-            discounts=self.on_device(batch.discounts).t(),
+            rewards=self.to_device(rewards).t(),
+            discounts=self.to_device(batch.discounts).t(),
             shares=acting / acting.sum(1, keepdim=True).clamp_(min=1.0),
-            weights=self.on_device(batch.weights),
+            weights=self.to_device(batch.weights),
         )
 
     def _alive(self, columns: Mapping[ColumnKey, NDArray[Any]]) -> NDArray[np.bool_]:

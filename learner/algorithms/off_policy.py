@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
 
 from learner.algorithms.from_store import StoreAlgorithm, StoreConfig
 from learner.experience.replay import ReplaySettings, ReplayStore
@@ -12,6 +14,7 @@ from learner.experience.replay import ReplaySettings, ReplayStore
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from learner.experience.store import ExperienceStore
@@ -58,6 +61,10 @@ class OffPolicyAlgorithm(StoreAlgorithm[C]):
         """See the base class."""
         columns = self.signature.columns
         return ReplayStore(columns, self.replay, seed=seed, folder=folder, cursor=cursor)
+
+    def to_device(self, array: NDArray[Any]) -> Tensor:
+        """A column of a minibatch where the networks are, in its own dtype."""
+        return torch.from_numpy(array).to(self.device, non_blocking=True)
 
     @property
     def replay(self) -> ReplaySettings:

@@ -6,11 +6,9 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from learner.algorithms import state
-from learner.algorithms.base import refuse_mode_dependent_layers
+from learner.algorithms.base import OPTIMISER, refuse_mode_dependent_layers
 from learner.algorithms.off_policy import OffPolicyAlgorithm, ReplayConfig
 from learner.algorithms.optimiser import FlatAdam, TargetNetwork
 from learner.algorithms.schedules import Schedule, scheduled
@@ -19,9 +17,9 @@ from learner.networks.bodies import Activation  # noqa: TC001 - command lines re
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
+    from torch import Tensor, nn
 
-    from learner.algorithms.base import JSON
+    from learner.algorithms.base import JSON, Stateful
     from learner.exploration import Exploration
 
 RANDOM_SHARE = "random_share"
@@ -122,11 +120,7 @@ class ReplayActorCritic(OffPolicyAlgorithm[C]):
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers on the device."""
-        return self.on_device(self._generator.standard_normal(shape, np.float32))
-
-    def on_device(self, array: NDArray[Any]) -> Tensor:
-        """The numbers as a tensor."""
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
+        return self.to_device(self._generator.standard_normal(shape, np.float32))
 
     def counts(self) -> dict[str, float]:
         """The metrics that need no device."""
@@ -135,21 +129,14 @@ class ReplayActorCritic(OffPolicyAlgorithm[C]):
             "train/n_updates": float(self._updates),
         }
 
-    def tensors(self) -> dict[str, Tensor]:
+    def parts(self) -> Mapping[str, nn.Module | Stateful]:
         """See the base class."""
         return {
-            **state.prefixed("behaviour", self.behaviour.state_dict()),
-            **state.prefixed("critics", self._critic_network.state_dict()),
-            **state.prefixed("target_critics", self._target_critics.network.state_dict()),
-            **state.prefixed("optimiser.actor", self._actor_adam.tensors()),
-            **state.prefixed("optimiser.critics", self._critic_adam.tensors()),
+            "critics": self._critic_network,
+            "target_critics": self._target_critics.network,
+            f"{OPTIMISER}.actor": self._actor_adam,
+            f"{OPTIMISER}.critics": self._critic_adam,
         }
-
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """See the base class."""
-        own = self.tensors()
-        state.refuse_other_names(tensors, own)
-        state.copy_all(own, tensors)
 
     def values(self) -> dict[str, JSON]:
         """See the base class."""

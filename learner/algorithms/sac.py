@@ -26,8 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from common import spaces
-from learner.algorithms import state
-from learner.algorithms.base import single_agent_only
+from learner.algorithms.base import OPTIMISER, single_agent_only
 from learner.algorithms.device_means import DeviceMeans
 from learner.algorithms.optimiser import FlatAdam
 from learner.algorithms.schedules import scheduled
@@ -36,6 +35,9 @@ from learner.algorithms.soft_policies import Softmax, SoftPolicy, SquashedGaussi
 from learner.losses import q_learning
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from learner.algorithms.base import Stateful
     from learner.experience.transitions import Transitions
 
 CRITICS = 2
@@ -175,5 +177,8 @@ class SAC(SingleActorCritic[SACConfig]):
             **super().tensors(),
             "alpha": self._alpha,
             "log_alpha": self._log_alpha.detach(),
-            **state.prefixed("optimiser.alpha", self._alpha_adam.tensors()),
         }
+
+    def parts(self) -> Mapping[str, nn.Module | Stateful]:
+        """See the base class."""
+        return {**super().parts(), f"{OPTIMISER}.alpha": self._alpha_adam}

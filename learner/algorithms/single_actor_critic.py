@@ -208,12 +208,12 @@ class SingleActorCritic(ReplayActorCritic[C]):
         masks = ColumnKey(Role.ACTION_MASK)
         mask, next_mask = columns.get(masks), following.get(masks)
         return Minibatch(
-            parts=self._preprocess([self.on_device(columns[key]) for key in self._observed]),
-            next_parts=self._preprocess([self.on_device(following[key]) for key in self._observed]),
-            actions=self.on_device(columns[ColumnKey(Role.ACTION)]),
-            mask=None if mask is None else self.on_device(mask),
-            next_mask=None if next_mask is None else self.on_device(next_mask),
-            returns=self.on_device(batch.returns),
-            discounts=self.on_device(batch.discounts),
-            weights=self.on_device(batch.weights) if self.config.prioritised else None,
+            parts=self._preprocess([self.to_device(columns[key]) for key in self._observed]),
+            next_parts=self._preprocess([self.to_device(following[key]) for key in self._observed]),
+            actions=self.to_device(columns[ColumnKey(Role.ACTION)]),
+            mask=None if mask is None else self.to_device(mask),
+            next_mask=None if next_mask is None else self.to_device(next_mask),
+            returns=self.to_device(batch.returns),
+            discounts=self.to_device(batch.discounts),
+            weights=self.to_device(batch.weights) if self.config.prioritised else None,
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from common.signature import ColumnKey, Role
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -39,3 +41,16 @@ class Transitions:
     returns: NDArray[Any]
     discounts: NDArray[Any]
     weights: NDArray[Any]
+
+    def observation(self, key: str = "") -> NDArray[Any]:
+        """`[M, *shape]`, what was seen; `key` is that of a leaf in a Dict space."""
+        return self.columns[ColumnKey(Role.OBSERVATION, "", key)]
+
+    def next_observation(self, key: str = "") -> NDArray[Any]:
+        """`[M, *shape]`, what was seen at the end of the window."""
+        return self.next_columns[ColumnKey(Role.OBSERVATION, "", key)]
+
+    @property
+    def action(self) -> NDArray[Any]:
+        """`[M, *shape]`, what was done."""
+        return self.columns[ColumnKey(Role.ACTION)]
