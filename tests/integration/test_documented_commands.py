@@ -19,6 +19,8 @@ PAGES = [ROOT / "README.md", ROOT / "benchmarks/README.md", *sorted((ROOT / "doc
 
 TRAIN = ".venv/bin/wiserl train ppo --env CartPole-v1"
 LEARNER = ".venv/bin/wiserl learner ppo --env CartPole-v1 --port 5555"
+OWN = "PYTHONPATH=examples .venv/bin/wiserl"
+OWN_PRESETS = "--presets examples/ddpg_tutorial.yaml"
 
 # Run as they stand, in a folder that looks like a checkout where one run was made.
 ALONE = {
@@ -56,6 +58,14 @@ ALONE = {
     ".venv/bin/wiserl eval runs/CartPole-v1/ppo/* --stochastic --episodes 20",
     ".venv/bin/wiserl eval runs/CartPole-v1/ppo/* --video --episodes 3",
     ".venv/bin/wiserl export runs/CartPole-v1/ppo/* -o policy.onnx",
+    ".venv/bin/wiserl train dqn --env LunarLander-v3",
+    ".venv/bin/wiserl presets",
+    ".venv/bin/wiserl presets dqn",
+    f"{OWN} train ppo --env own_environment:Corridor --env-arg length=12",
+    f"{OWN} train ppo --env CartPole-v1 --wrapper own_wrapper:WithoutVelocities",
+    f"{OWN} train ppo --env CartPole-v1 --network own_network:make",
+    f"{OWN} train ddpg_tutorial:TutorialDDPG --env Pendulum-v1 {OWN_PRESETS}",
+    f"{OWN} presets ddpg_tutorial:TutorialDDPG {OWN_PRESETS}",
     ".venv/bin/wiserl doctor",
     ".venv/bin/wiserl credentials credentials --host learner.example.org",
     ".venv/bin/wiserl --print-completion bash > wiserl-completion.bash",
@@ -90,6 +100,12 @@ ELSEWHERE |= dict.fromkeys(
         "sampler-env/bin/wiserl sampler --help",
     ),
     "test_sampler_alone.py::test_the_sampler_needs_no_torch",
+) | dict.fromkeys(
+    (
+        ".venv/bin/wiserl learner ppo --env own_environment:Corridor --port 5556",
+        f"{OWN} sampler --learner 127.0.0.1:5556 --allow-module own_environment",
+    ),
+    "test_own_things.py::test_a_sampler_builds_what_its_own_command_line_allows",
 )
 WHY_NOT = {
     ".venv/bin/pip install --editable '.[atari]'": "changes the environment under test",
@@ -224,6 +240,11 @@ def test_links_and_paths_lead_somewhere():
                 assert (ROOT / path).exists(), f"{page.name} names {path}"
 
 
+def without_layout(code: str) -> str:
+    """Its lines without indentation and blank ones between: a method alone begins at the margin."""
+    return "\n".join(line.strip() for line in code.splitlines() if line.strip())
+
+
 def environment(**more: str) -> dict[str, str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("WISERL_")}
     return clean | SHORT | more
@@ -276,8 +297,10 @@ def test_documented_python_runs(tmp_path):
             r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL
         )
     ]
-    assert blocks
-    for block in blocks:
+    examples = [without_layout(path.read_text()) for path in (ROOT / "examples").glob("*.py")]
+    alone = [b for b in blocks if not any(without_layout(b) in example for example in examples)]
+    assert 0 < len(alone) < len(blocks), "what is no excerpt of an example runs by itself"
+    for block in alone:
         subprocess.run(
             [sys.executable, "-c", block], cwd=tmp_path, env=environment(), check=True, timeout=280
         )
