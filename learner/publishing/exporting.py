@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import logging
 import re
 import warnings
@@ -60,7 +61,6 @@ def export(behaviour: BehaviourPolicy) -> bytes:
     inputs = example_inputs(module, np.random.default_rng(0), _EXAMPLE_ENVIRONMENTS)
     arguments = tuple(torch.from_numpy(array) for array in inputs.values())
     _check_outputs(module, arguments)
-    environments = torch.export.Dim("environments")
     with _quiet():
         try:
             program = torch.onnx.export(
@@ -68,7 +68,7 @@ def export(behaviour: BehaviourPolicy) -> bytes:
                 arguments,
                 input_names=list(inputs),
                 output_names=[output.name for output in module.outputs],
-                dynamic_shapes=(tuple({0: environments} for _ in arguments),),
+                dynamic_shapes=_shapes(module, len(arguments)),
                 dynamo=True,
                 # Optimising folds weights and renames them; ONNX Runtime does it when it loads.
                 optimize=False,
@@ -83,6 +83,17 @@ def export(behaviour: BehaviourPolicy) -> bytes:
     _check_operators(model)
     _strip(model, set(module.named_tensors()))
     return bytes(model.SerializeToString())
+
+
+def _shapes(module: BehaviourPolicy, count: int) -> tuple[Any, ...]:
+    """The symbolic dimensions, in the form of `forward`'s parameters: named ones, and `*rest`."""
+    environments = torch.export.Dim("environments")
+    dimensions = tuple({0: environments} for _ in range(count))
+    kinds = [one.kind for one in inspect.signature(module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return dimensions
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*dimensions[:named], dimensions[named:])
 
 
 def _check_outputs(module: BehaviourPolicy, arguments: tuple[torch.Tensor, ...]) -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
 import wiserl
 from common.errors import InvalidFieldError, WiseRLError
+from learner.publishing.publisher import Publisher
 from learner.run_folder import RunFolder
 from wiserl import cli
 
@@ -153,6 +155,22 @@ def tutorial():
         return module.TutorialDDPG(spec, config, device=torch.device("cpu"), seed=seed)
 
     return make
+
+
+def test_the_tutorials_policy_travels_and_acts_as_it_does_here(tutorial):
+    """Its `forward` names its parameters, where the project's own take any number."""
+    policy = tutorial().behaviour
+    torch.nn.init.normal_(policy.actor[-1].weight)
+    session = onnxruntime.InferenceSession(Publisher(policy, cache=None).publish(1).model)
+    generator = np.random.default_rng(0)
+    for rows in (1, 5):
+        shapes = ((rows, 3), (rows, 1), (rows,))
+        arrays = [generator.standard_normal(shape, np.float32) for shape in shapes]
+        fed = {one.name: array for one, array in zip(policy.inputs, arrays, strict=True)}
+        answers = session.run([one.name for one in policy.outputs], fed)
+        expected = policy(*map(torch.from_numpy, arrays))
+        for answer, tensor in zip(answers, expected, strict=True):
+            np.testing.assert_allclose(answer, tensor.detach().numpy(), rtol=1e-5, atol=1e-5)
 
 
 def test_the_tutorials_update_is_that_of_the_paper(tutorial):
