@@ -90,22 +90,26 @@ WATCHING = {
 ATARI = ".venv/bin/wiserl train {} --env ALE/Pong-v5"
 PLOTS_LAG = ".venv/bin/wiserl plot runs/CartPole-v1/appo/* --metric learner/policy_lag"
 ELSEWHERE = {PLOTS_LAG: "test_train_from_queue.py::test_the_lag_is_drawn"}
-ELSEWHERE |= dict.fromkeys(
-    (ATARI.format("dqn"), ATARI.format("ppo")),
-    "test_atari_runs.py::test_pong_is_played_with_the_preset",
-) | dict.fromkeys(
-    (
-        "python3 -m venv sampler-env",
-        "sampler-env/bin/pip install '.[sampler]'",
-        "sampler-env/bin/wiserl sampler --help",
-    ),
-    "test_sampler_alone.py::test_the_sampler_needs_no_torch",
-) | dict.fromkeys(
-    (
-        ".venv/bin/wiserl learner ppo --env own_environment:Corridor --port 5556",
-        f"{OWN} sampler --learner 127.0.0.1:5556 --allow-module own_environment",
-    ),
-    "test_own_things.py::test_a_sampler_builds_what_its_own_command_line_allows",
+ELSEWHERE |= (
+    dict.fromkeys(
+        (ATARI.format("dqn"), ATARI.format("ppo")),
+        "test_atari_runs.py::test_pong_is_played_with_the_preset",
+    )
+    | dict.fromkeys(
+        (
+            "python3 -m venv sampler-env",
+            "sampler-env/bin/pip install '.[sampler]'",
+            "sampler-env/bin/wiserl sampler --help",
+        ),
+        "test_sampler_alone.py::test_the_sampler_needs_no_torch",
+    )
+    | dict.fromkeys(
+        (
+            ".venv/bin/wiserl learner ppo --env own_environment:Corridor --port 5556",
+            f"{OWN} sampler --learner 127.0.0.1:5556 --allow-module own_environment",
+        ),
+        "test_own_things.py::test_a_sampler_builds_what_its_own_command_line_allows",
+    )
 )
 WHY_NOT = {
     ".venv/bin/pip install --editable '.[atari]'": "changes the environment under test",
