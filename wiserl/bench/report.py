@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from wiserl.bench import statistics
+from wiserl.bench.tasks import units
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +21,9 @@ _COLUMNS = (
 
 
 def read(folder: Path, task: Task) -> list[dict[str, Any]]:
-    """The finished units of a task, by seed."""
-    records = [json.loads(path.read_text()) for path in folder.glob(f"{task.name}-s*.json")]
-    return sorted(records, key=lambda record: int(record["seed"]))
+    """The finished units of a task, in the order of its seeds; no file of another seed counts."""
+    paths = [folder / unit.file_name for unit in units([task])]
+    return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 
 def steps_to(record: dict[str, Any], threshold: float) -> int | None:

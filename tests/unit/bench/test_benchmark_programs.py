@@ -104,7 +104,7 @@ def both_sides(tmp_path):
     def write(ours, theirs, *, clip_range=0.2):
         for side, scores in (("learning", ours), ("peers", theirs)):
             (tmp_path / side).mkdir()
-            for seed, score in enumerate(scores):
+            for seed, score in enumerate(scores, 100):
                 record = {"seed": seed, "score": score, "system": "peer 1", "wall_seconds": 1}
                 record["curve"] = {"environment_steps": [], "ep_rew_mean": []}
                 record["hyperparameters"] = {"clip_range": 0.2}
