@@ -15,6 +15,7 @@ from common.allocator import keep_large_buffers
 from common.heartbeat import Heartbeat
 from common.logging import Logger
 from learner.front.authentication import Authentication
+from learner.front.parsing import Parsing
 from learner.front.security import AddressError, ServerSecurity
 from learner.front.service import LearnerService
 from learner.front.sharing import EVERYONE, SharedCoordinator
@@ -97,9 +98,9 @@ class FrontServer:
         security.check_address(address)
         self.address = address
         self._credentials = security.credentials()
-        self._interceptors: list[grpc.aio.ServerInterceptor[Any, Any]] = (
-            [Authentication(Tokens(security.tokens_file))] if security.tokens_file else []
-        )
+        self._interceptors: list[grpc.aio.ServerInterceptor[Any, Any]] = [Parsing()]
+        if security.tokens_file:
+            self._interceptors.insert(0, Authentication(Tokens(security.tokens_file)))
         self._alive = Heartbeat(STANDSTILL_SECONDS)
         self._status: StatusServer | None = None
         self._limits = coordinator.settings.limits

@@ -248,6 +248,20 @@ def test_a_message_above_the_transport_limit(serve):
     assert status.retry_seconds is None
 
 
+@pytest.mark.parametrize("rpc", ["Register", "PushTrajectories", "WatchRun"])
+def test_bytes_that_are_no_message(serve, rpc):
+    server = serve()
+
+    async def talk():
+        async with open_channel(server.address) as channel:
+            call = channel.unary_stream if rpc == "WatchRun" else channel.unary_unary
+            answer = call(f"/{SERVICE_NAME}/{rpc}")(b"\xff" * 9, timeout=SECONDS)
+            return await refused(answer.read() if rpc == "WatchRun" else answer)
+
+    status = asyncio.run(talk())
+    assert (status.code, status.reason) == (Code.INVALID_ARGUMENT, Reason.INVALID_REQUEST)
+
+
 def test_stale_and_unknown_grants(serve):
     server = serve()
     open_round(server)
