@@ -139,7 +139,7 @@ def test_what_no_sampler_can_build_ends_the_run_with_the_reason(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("train",), 2, "algorithm: is missing; name one (ddpg, dqn, ppo"),
+        (("train",), 2, "algorithm: is missing; name one (appo, ddpg"),
         (("train", "pppo", "--env", "X"), 2, "'pppo' is none"),
         (("train", "ppo"), 2, "env: is missing"),
         (("train", "ppo", "--env", "X", "--workers", "-1"), 2, "workers: -1 is below 0"),
