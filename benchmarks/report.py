@@ -34,9 +34,9 @@ Made by `benchmarks/report.py` from the data in `benchmarks/results/`; do not ed
 A seed's score is the mean return of its final policy in 100 greedy episodes on fixed evaluation
 seeds. IQM is the interquartile mean over seeds, in brackets its 95 % bootstrap interval. Presets
 were tuned on seeds 0 to 5; the seeds here were named before the first run. The presets of TD3 and
-IMPALA were changed after runs on seeds from 100 on, TD3's because it missed its gate on them; so theirs
-begin at 110. "Steps to the gate" is when the mean of the last 100 *training* episodes, which explore,
-first reached the gate.
+IMPALA were changed after runs on seeds from 100 on, TD3's because it missed its gate on them; so
+theirs begin at 110. "Steps to the gate" is when the mean of the last 100 *training* episodes, which
+explore, first reached the gate.
 
 """
 
