@@ -75,3 +75,33 @@ class NonMonotonic(TwoStep):
         reward = float(NON_MONOTONIC[first, second])
         seen = self._each(self.state())
         return seen, self._each(reward), self._each(True), self._each(False), self._each({})
+
+
+class Together(TwoStep):
+    """Five steps that pay 1 where both agents choose the number they see, and nothing else does.
+
+    Chance pays 5 / 9 an episode, the best there is 5.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"name": "together"}
+    max_cycles = 5
+
+    def action_space(self, agent: str) -> Any:
+        return spaces.Discrete(3)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        if seed is not None or not hasattr(self, "generator"):
+            self.generator = np.random.default_rng(seed)
+        self.steps = 0
+        _, infos = super().reset()
+        self.where = int(self.generator.integers(3))
+        return self._each(self.state()), infos
+
+    def step(self, actions: Any) -> Any:
+        reward = float(all(actions[agent] == self.where for agent in self.possible_agents))
+        self.where = int(self.generator.integers(3))
+        self.steps += 1
+        over = self.steps == self.max_cycles
+        self.agents = [] if over else self.agents
+        seen = self._each(self.state())
+        return seen, self._each(reward), self._each(False), self._each(over), self._each({})

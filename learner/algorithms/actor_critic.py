@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from torch import Tensor, nn
@@ -12,8 +12,8 @@ from learner.algorithms import behaviour
 from learner.algorithms.rollout import LOG_PROB, RAW_ACTION
 from learner.algorithms.sequences import MEMORY
 from learner.networks.bodies import Activation, mlp
-from learner.networks.distributions import distribution_of
-from learner.networks.observations import Encoder, encoder_of, preprocessor_of
+from learner.networks.distributions import ActionDistribution, distribution_of
+from learner.networks.observations import Encoder, Preprocessor, encoder_of, preprocessor_of
 from learner.networks.recurrent import Memory
 
 if TYPE_CHECKING:
@@ -54,7 +54,52 @@ class Architecture:
         return mlp(body.features, sizes, outputs, activation=self.activation, head_gain=head_gain)
 
 
-class Actor(behaviour.BehaviourPolicy):
+class Likelihood(Protocol):
+    """What an update asks of a distribution of actions; see `ActionDistribution`."""
+
+    def log_prob(self, head: Tensor, actions: Tensor, mask: Tensor | None, /) -> Tensor:
+        """[R]."""
+
+    def entropy(self, head: Tensor, mask: Tensor | None, /) -> Tensor:
+        """[R]."""
+
+
+class RoundPolicy(behaviour.BehaviourPolicy):
+    """A policy whose rounds are learned from, row after row.
+
+    Attributes:
+        preprocess: Observations by leaf to parts, once a round.
+        encoder: Parts to features.
+        memory: Between encoder and heads; None where only the row's own observation counts.
+        head: What heads are made with, of features.
+        distribution: What heads mean.
+    """
+
+    preprocess: Preprocessor
+    encoder: nn.Module
+    memory: Memory | None
+    head: nn.Module
+    distribution: Likelihood
+
+    def features(self, parts: Sequence[Tensor], past: Past | None) -> Tensor:
+        """What the heads take of rows.
+
+        Args:
+            parts: Preprocessed observations `[M, ...]`, in any order; with a memory those of whole
+                fragments, time-major.
+            past: What these remember, with a memory.
+
+        Returns:
+            [M, F].
+        """
+        features: Tensor = self.encoder(parts)
+        if self.memory is None or past is None:
+            return features
+        sequences = features.view(*past.reset.shape, -1)
+        return self.memory.unroll(sequences, past.initial, past.reset).flatten(0, 1)
+
+
+class Actor(RoundPolicy):
     """Observation and noise to an action and the log-probability that it had.
 
     Records `log_prob`, and for continuous actions `raw_action`, the action before clipping. With a
@@ -62,12 +107,14 @@ class Actor(behaviour.BehaviourPolicy):
     state after it; the state that a segment begins with travels with the segment.
 
     Attributes:
-        memory: Between encoder and heads; None where only the row's own observation counts.
         body: What heads stand on, the memory or else the encoder.
 
     Raises:
         UnsupportedSpaceError: No distribution fits the action space.
     """
+
+    encoder: Encoder
+    distribution: ActionDistribution
 
     def __init__(self, spec: specs.EnvironmentSpec, architecture: Architecture) -> None:
         group = spec.agent
@@ -127,23 +174,6 @@ class Actor(behaviour.BehaviourPolicy):
         act = self.distribution.act(self.head(features), inputs[-1], mask)
         records = [act.log_prob] if act.raw is None else [act.log_prob, act.raw]
         return (act.action, act.greedy, *records, *states)
-
-    def features(self, parts: Sequence[Tensor], past: Past | None) -> Tensor:
-        """What the heads take of rows.
-
-        Args:
-            parts: Preprocessed observations `[M, ...]`, in any order; with a memory those of whole
-                fragments, time-major.
-            past: What these remember, with a memory.
-
-        Returns:
-            [M, F].
-        """
-        features: Tensor = self.encoder(parts)
-        if self.memory is None or past is None:
-            return features
-        sequences = features.view(*past.reset.shape, -1)
-        return self.memory.unroll(sequences, past.initial, past.reset).flatten(0, 1)
 
 
 class Critic(nn.Module):

@@ -163,7 +163,7 @@ def single_agent_only(spec: EnvironmentSpec, name: str) -> None:
         agents = sum(len(group.agents) for group in spec.groups)
         raise UnsupportedSpaceError(
             f"{name} trains a single agent, this environment has {agents}; take one for several: "
-            "maddpg, or for Discrete actions qmix, vdn or iql"
+            "mappo, ippo or maddpg, or for Discrete actions qmix, vdn or iql"
         )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from common import spaces
 from common.errors import UnsupportedSpaceError
@@ -62,3 +64,15 @@ class GroupOfAgents(nn.Module):
         agents = leaves[0].shape[1]
         parts: list[Tensor] = self.preprocess([leaf.flatten(0, 1) for leaf in leaves])
         return parts[0].reshape(-1, agents, self.features)
+
+
+def side_by_side(of_groups: Sequence[Tensor], width: int) -> Tensor:
+    """[N, A, width] of what groups have, [N, n, ...], with zeros behind."""
+    found = [padded(one, width) for one in of_groups]
+    return found[0] if len(found) == 1 else torch.cat(found, 1)
+
+
+def padded(numbers: Tensor, width: int) -> Tensor:
+    """[..., U] with zeros behind up to a width."""
+    missing = width - numbers.shape[-1]
+    return F.pad(numbers, (0, missing)) if missing else numbers

@@ -44,7 +44,9 @@ from learner.losses import value
 from learner.networks.distributions import DiagonalGaussian
 
 if TYPE_CHECKING:
-    from learner.algorithms.actor_critic import Actor, Critic
+    from torch import nn
+
+    from learner.algorithms.actor_critic import Actor, RoundPolicy
     from learner.algorithms.on_policy import Evaluation
     from learner.experience.on_policy import OnPolicyBatch
 
@@ -108,8 +110,9 @@ class IMPALA(PolicyGradientAlgorithm[IMPALAConfig]):
     Config = IMPALAConfig
     counter = "updates"
     remembers = True
+    behaviour: Actor
 
-    def build(self) -> Actor:
+    def build(self) -> RoundPolicy:
         """See the base class."""
         actor, config = super().build(), self.config
         self._estimator = VTraceEstimator(
@@ -129,7 +132,7 @@ class IMPALA(PolicyGradientAlgorithm[IMPALAConfig]):
     def _mixes_slots(self) -> bool:
         return True
 
-    def _optimiser(self, actor: Actor, critic: Critic) -> FlatAdam:
+    def _optimiser(self, actor: RoundPolicy, critic: nn.Module) -> FlatAdam:
         """One for actor and critic."""
         config = self.config
         return FlatAdam(
@@ -232,7 +235,7 @@ class APPO(PPO):
     ratio_error = "train/ratio_error"
     config: APPOConfig
 
-    def build(self) -> Actor:
+    def build(self) -> RoundPolicy:
         """See the base class."""
         actor, config = super().build(), self.config
         self._traces = VTraceEstimator(

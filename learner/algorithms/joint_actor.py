@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from common.signature import ColumnKey, Noise, Role
 from learner.algorithms import behaviour
-from learner.algorithms.group_of_agents import GroupOfAgents
-from learner.algorithms.policy_sharing import places_within, policies_of
+from learner.algorithms.group_of_agents import GroupOfAgents, padded, side_by_side
+from learner.algorithms.policy_sharing import shared_networks
 from learner.algorithms.replay_actor_critic import RANDOM_SHARE
 from learner.networks.stacked_mlp import StackedMLP
 
@@ -103,17 +102,11 @@ class JointActor(behaviour.BehaviourPolicy):
         self.drifts = bool(drifting)
         self.features = max(each.features for each in groups)
         self.width = max(each.actions.width for each in groups)
-        policies = policies_of(spec, sharing)
-        places = places_within(policies)
-        several = max(places) > 0
-        # Agents with a policy each need neither to be told apart nor parameters to be chosen.
-        ids = F.one_hot(torch.tensor(places)).to(torch.float32) if several else None
+        count, ids, which = shared_networks(spec, sharing)
         self.register_buffer("ids", ids, persistent=False)
-        self.register_buffer(
-            "policies", torch.tensor(policies) if several else None, persistent=False
-        )
+        self.register_buffer("policies", which, persistent=False)
         self.actor = StackedMLP(
-            max(policies) + 1,
+            count,
             self.features + (0 if ids is None else ids.shape[1]),
             hidden_sizes,
             self.width,
@@ -155,13 +148,13 @@ class JointActor(behaviour.BehaviourPolicy):
 
     def observations(self, columns: Mapping[ColumnKey, Tensor]) -> Tensor:
         """[A, N, F], padded with zeros, from columns `[N, n, ...]`."""
-        return self._side_by_side(
-            self.features, lambda each: each([columns[key] for key in each.observed])
-        )
+        found = [each([columns[key] for key in each.observed]) for each in self.groups]
+        return side_by_side(found, self.features).transpose(0, 1)
 
     def actions(self, columns: Mapping[ColumnKey, Tensor]) -> Tensor:
         """[A, N, U] as critics see them, padded with zeros, from columns `[N, n, ...]`."""
-        return self._side_by_side(self.width, lambda each: each.actions.encode(columns[each.acted]))
+        found = [each.actions.encode(columns[each.acted]) for each in self.groups]
+        return side_by_side(found, self.width).transpose(0, 1)
 
     def best(self, heads: Tensor, columns: Mapping[ColumnKey, Tensor]) -> Tensor:
         """The best actions as critics see them, [A, N, U], of heads [A, N, U]."""
@@ -196,7 +189,7 @@ class JointActor(behaviour.BehaviourPolicy):
         found = []
         for each, head in zip(self.groups, self._apart(heads), strict=True):
             mask = columns[each.masked].transpose(0, 1) if each.masked else None
-            found.append(_padded(of_group(each, head, mask), self.width))
+            found.append(padded(of_group(each, head, mask), self.width))
         return torch.cat(found)
 
     def _apart(self, numbers: Tensor) -> list[Tensor]:
@@ -204,14 +197,3 @@ class JointActor(behaviour.BehaviourPolicy):
         if len(self.groups) == 1:
             return [numbers]
         return [numbers[each.places, :, : each.actions.width] for each in self.groups]
-
-    def _side_by_side(self, width: int, of_group: Callable[[GroupOfAgents], Tensor]) -> Tensor:
-        """[A, N, width] of what groups have, [N, n, ...]."""
-        found = [_padded(of_group(each), width) for each in self.groups]
-        return (found[0] if len(found) == 1 else torch.cat(found, 1)).transpose(0, 1)
-
-
-def _padded(numbers: Tensor, width: int) -> Tensor:
-    """[..., U] with zeros behind up to a width."""
-    missing = width - numbers.shape[-1]
-    return F.pad(numbers, (0, missing)) if missing else numbers

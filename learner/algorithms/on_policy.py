@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, c
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from common import spaces
 from common.errors import InvalidFieldError
 from learner.algorithms import state
-from learner.algorithms.actor_critic import Actor, Architecture, Critic
+from learner.algorithms.actor_critic import Actor, Architecture, Critic, RoundPolicy
 from learner.algorithms.base import (
     JSON,
     OPTIMISER,
@@ -156,36 +156,25 @@ C = TypeVar("C", bound=ActorCriticConfig)
 
 
 class PolicyGradientAlgorithm(OnPolicyAlgorithm[P]):
-    """One agent, any actions but a Dict, one Adam.
+    """One Adam; unless a subclass makes other networks, one agent and any actions but a Dict.
 
     Attributes:
         counter: Under which name the updates that were made are saved.
         remembers: Whether its update can train a memory.
+        rows_at_once: Rows evaluated at once.
     """
 
     counter: ClassVar[str]
     remembers: ClassVar[bool] = False
-    behaviour: Actor
+    rows_at_once = _EVALUATION_ROWS
+    behaviour: RoundPolicy
 
-    def build(self) -> Actor:
+    def build(self) -> RoundPolicy:
         """Actor, critic, optimiser and statistics."""
-        single_agent_only(self.spec, self.name)
-        config, group = self.config, self.spec.agent
-        if config.recurrent_units:
-            self._check_memory()
+        config = self.config
+        actor, critic = self._networks()
         self.n_envs = None if config.n_envs == "auto" else config.n_envs
         self.n_steps = config.n_steps
-        architecture = Architecture(
-            hidden_sizes=config.hidden_sizes,
-            activation=config.activation,
-            network=config.network,
-            share_encoder=self._shares_encoder,
-            recurrent_units=config.recurrent_units,
-            normalise_observations=self._given(config.normalise_observations),
-            initial_log_std=config.initial_log_std,
-        )
-        actor = Actor(self.spec, architecture)
-        critic = Critic(group.observation, architecture, actor)
         refuse_mode_dependent_layers(actor, critic)
         actor.to(self.device)
         self._critic = critic.to(self.device)
@@ -200,6 +189,24 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm[P]):
         self._shuffle = np.random.default_rng((self.seed, 1))
         self._updates = 0
         return actor
+
+    def _networks(self) -> tuple[RoundPolicy, nn.Module]:
+        """Actor and critic, the latter from parts and features to values."""
+        single_agent_only(self.spec, self.name)
+        config = self.config
+        if config.recurrent_units:
+            self._check_memory()
+        architecture = Architecture(
+            hidden_sizes=config.hidden_sizes,
+            activation=config.activation,
+            network=config.network,
+            share_encoder=self._shares_encoder,
+            recurrent_units=config.recurrent_units,
+            normalise_observations=self._given(config.normalise_observations),
+            initial_log_std=config.initial_log_std,
+        )
+        actor = Actor(self.spec, architecture)
+        return actor, Critic(self.spec.agent.observation, architecture, actor)
 
     def _check_memory(self) -> None:
         """Refuses a memory where it cannot be trained.
@@ -231,7 +238,7 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm[P]):
         return False
 
     @abc.abstractmethod
-    def _optimiser(self, actor: Actor, critic: Critic) -> FlatAdam:
+    def _optimiser(self, actor: RoundPolicy, critic: nn.Module) -> FlatAdam:
         """The Adam of whatever it trains; both networks are on the device."""
 
     def _given(self, choice: bool | None) -> bool:  # noqa: FBT001 - private
@@ -245,7 +252,7 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm[P]):
 
     def _pieces(self, data: Rollout, parts: list[Tensor]) -> Iterator[tuple[list[Tensor], Tensor]]:
         """Every observation and what the heads take of it, `[(T + 1) B + N]` in pieces."""
-        pieces = in_chunks(parts, _EVALUATION_ROWS)
+        pieces = in_chunks(parts, self.rows_at_once)
         encoder, memory = self.behaviour.encoder, self.behaviour.memory
         if memory is None or data.past is None:
             for piece in pieces:
@@ -317,7 +324,7 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm[P]):
 class ActorCriticAlgorithm(PolicyGradientAlgorithm[C]):
     """One that learns from generalised advantages."""
 
-    def build(self) -> Actor:
+    def build(self) -> RoundPolicy:
         """See the base class."""
         actor = super().build()
         self._estimator = AdvantageEstimator(

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import torch
+from torch.nn import functional as F
+
 from common.specs import role_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from common.specs import EnvironmentSpec
 
 PolicySharing = Literal["per_agent", "per_role", "shared"]
@@ -33,3 +38,21 @@ def policies_of(spec: EnvironmentSpec, sharing: PolicySharing) -> tuple[int, ...
 def places_within(policies: tuple[int, ...]) -> tuple[int, ...]:
     """Which of the agents of its policy each agent is, from 0 on."""
     return tuple(policies[:place].count(policy) for place, policy in enumerate(policies))
+
+
+def shared_networks(
+    spec: EnvironmentSpec, sharing: PolicySharing
+) -> tuple[int, Tensor | None, Tensor | None]:
+    """How many networks there are, and how those who share one are told apart.
+
+    Returns:
+        The number of networks; [A, I] float32, a one-hot vector for each agent among those of its
+        network; [A] int64, the network of each. The last two are None where each has its own: such
+        agents need neither to be told apart nor networks to be chosen.
+    """
+    policies = policies_of(spec, sharing)
+    places = places_within(policies)
+    if max(places) == 0:
+        return len(policies), None, None
+    ids = F.one_hot(torch.tensor(places)).to(torch.float32)
+    return max(policies) + 1, ids, torch.tensor(policies)

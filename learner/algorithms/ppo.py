@@ -21,7 +21,7 @@ with the details of Huang et al. 2022, "The 37 implementation details of PPO"
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from torch import nn
 
-    from learner.algorithms.actor_critic import Actor, Critic
+    from learner.algorithms.actor_critic import Actor, RoundPolicy
     from learner.algorithms.on_policy import Evaluation
     from learner.experience.on_policy import OnPolicyBatch
 
@@ -143,7 +144,7 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
     def _shares_encoder(self) -> bool:
         return self.config.share_encoder
 
-    def _optimiser(self, actor: Actor, critic: Critic) -> FlatAdam:
+    def _optimiser(self, actor: RoundPolicy, critic: nn.Module) -> FlatAdam:
         """One for actor and critic."""
         config = self.config
         return FlatAdam(
@@ -165,7 +166,7 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
 
         A round without a valid row changes nothing and has no metrics.
         """
-        data = rollout_of(batch, self.signature, self.behaviour.distribution, device=self.device)
+        data = self._rollout(batch)
         if not data.valid.any():
             return {}
         learning_rate, clip_range = self._schedules(progress)
@@ -173,7 +174,8 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
         parts = self.behaviour.preprocess(data.leaves)
         begun = self._evaluate(data, parts)
         estimates = self._estimates(data, parts, begun)
-        explained = explained_variance(data, begun.values, estimates)
+        explained = explained_variance(data, self._as_returns(begun.values), estimates)
+        self._take_in_returns(data, estimates)
         recomputes = self._given(self.config.recompute_advantages)
         epochs: list[Tensor] = []
         for epoch in range(self.config.epochs):
@@ -201,7 +203,23 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
     ) -> Estimates:
         """Advantages and targets under the networks as they are, evaluated already or not."""
         values = self._values(data, parts) if evaluation is None else evaluation.values
-        return self._estimator.estimate(data, values)
+        return self._estimator.estimate(data, self._as_returns(values))
+
+    def _rollout(self, batch: OnPolicyBatch) -> Rollout:
+        """The round on the device."""
+        distribution = cast("Actor", self.behaviour).distribution
+        return rollout_of(batch, self.signature, distribution, device=self.device)
+
+    def _as_returns(self, values: Tensor) -> Tensor:
+        """What the critic answers, in the units of returns."""
+        return values
+
+    def _as_values(self, returns: Tensor) -> Tensor:
+        """Returns in the units of what the critic answers."""
+        return returns
+
+    def _take_in_returns(self, data: Rollout, estimates: Estimates) -> None:
+        """Looks at a round's returns before it is trained on."""
 
     def _schedules(self, progress: float) -> tuple[float, float]:
         """Learning rate and clip range."""
@@ -232,7 +250,7 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
             [None] * len(order) if data.masks is None else pieces(data.masks),
             pieces(data.actions),
             pieces(data.log_probs),
-            pieces(estimates.targets),
+            pieces(self._as_values(estimates.targets)),
             pieces(old_values),
             advantages,
             weights / weights.sum(1, keepdim=True),
@@ -261,12 +279,7 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
         log_probs = distribution.log_prob(head, minibatch.actions, minibatch.masks)
         log_ratio = log_probs - minibatch.log_probs
         surrogate = policy.clipped_surrogate(log_ratio.exp(), minibatch.advantages, clip_range)
-        if config.value_clip_range is None:
-            value_error = value.squared_error(values, minibatch.targets)
-        else:
-            value_error = value.clipped_squared_error(
-                values, minibatch.targets, minibatch.old_values, config.value_clip_range
-            )
+        value_error = self._value_error(values, minibatch.targets, minibatch.old_values)
         losses = torch.add(surrogate, value_error, alpha=config.value_coefficient)
         if config.entropy_coefficient > 0:
             entropy = distribution.entropy(head, minibatch.masks)
@@ -277,6 +290,13 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
             surrogate.detach(),
             value_error.detach(),
         )
+
+    def _value_error(self, values: Tensor, targets: Tensor, old_values: Tensor) -> Tensor:
+        """The value loss of each row, [M]."""
+        limit = self.config.value_clip_range
+        if limit is None:
+            return value.squared_error(values, targets)
+        return value.clipped_squared_error(values, targets, old_values, limit)
 
     def _left_trust_region(self, epoch: Tensor) -> bool:
         """Whether to stop after an epoch; only this number leaves the device within an update."""

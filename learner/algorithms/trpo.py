@@ -30,7 +30,9 @@ from learner.losses import policy, value
 from learner.networks.distributions import DiagonalGaussian
 
 if TYPE_CHECKING:
-    from learner.algorithms.actor_critic import Actor, Critic
+    from torch import nn
+
+    from learner.algorithms.actor_critic import Actor, RoundPolicy
     from learner.experience.on_policy import OnPolicyBatch
 
 
@@ -120,20 +122,21 @@ class TRPO(ActorCriticAlgorithm[TRPOConfig]):
     name = "trpo"
     Config = TRPOConfig
     counter = "rounds"
+    behaviour: Actor
 
     @property
     def _shares_encoder(self) -> bool:
         """Never: a step of the critic would move the policy out of its trust region."""
         return False
 
-    def build(self) -> Actor:
+    def build(self) -> RoundPolicy:
         """See the base class; the policy's parameters become views of one vector."""
         actor = super().build()
         self._parameters = [one for one in actor.parameters() if one.requires_grad]
         self._vector = flatten(self._parameters)
         return actor
 
-    def _optimiser(self, actor: Actor, critic: Critic) -> FlatAdam:
+    def _optimiser(self, actor: RoundPolicy, critic: nn.Module) -> FlatAdam:
         """The critic's."""
         del actor
         return FlatAdam(

@@ -38,6 +38,19 @@ def clipped_squared_error(
     return torch.maximum((values - returns).square(), (clipped - returns).square())
 
 
+def huber(values: Tensor, returns: Tensor, delta: float) -> Tensor:
+    """e^2 / 2 where |e| < delta, else delta (|e| - delta / 2), of e = V - R; [N] each."""
+    return F.huber_loss(values, returns, reduction="none", delta=delta)
+
+
+def clipped_huber(
+    values: Tensor, returns: Tensor, old_values: Tensor, delta: float, clip_range: float
+) -> Tensor:
+    """As `clipped_squared_error`, with Huber's error; [N]."""
+    clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)
+    return torch.maximum(huber(values, returns, delta), huber(clipped, returns, delta))
+
+
 def explained_variance(values: NDArray[np.float32], returns: NDArray[np.float32]) -> float:
     """1 - Var(R - V) / Var(R): 1 is perfect, 0 as good as a constant, below 0 worse than that.
 

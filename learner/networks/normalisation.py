@@ -131,6 +131,59 @@ class ObservationStatistics:
             self._moments.load_tensors(tensors)
 
 
+class ValueNormaliser:
+    """Returns less their mean over their deviation, by moments that forget slowly.
+
+        m <- beta m + (1 - beta) mean(R),  mean = m / (1 - beta^n)      after n batches
+
+    and the same of R^2: exponential averages without the bias of their start. Yu et al. 2022,
+    https://arxiv.org/abs/2103.01955, section 5.1. Before any data nothing changes.
+
+    Args:
+        decay: beta.
+    """
+
+    def __init__(self, decay: float = 0.99999) -> None:
+        self._decay = decay
+        self._moments = np.zeros(3)  # of R, of R^2, and of 1: what the others are divided by
+
+    @property
+    def mean(self) -> float:
+        """Of returns."""
+        return float(self._moments[0] / self._moments[2]) if self._moments[2] else 0.0
+
+    @property
+    def deviation(self) -> float:
+        """Of returns; their variance counts as 0.01 at least."""
+        if not self._moments[2]:
+            return 1.0
+        variance = self._moments[1] / self._moments[2] - self.mean**2
+        return float(np.sqrt(max(variance, 1e-2)))
+
+    def update(self, returns: NDArray[np.floating[Any]]) -> None:
+        """Takes in a batch [N]; N may be 0."""
+        if returns.size:
+            wide = returns.astype(np.float64)
+            found = np.array([wide.mean(), np.square(wide).mean(), 1.0])
+            self._moments = self._decay * self._moments + (1.0 - self._decay) * found
+
+    def normalise(self, returns: Tensor) -> Tensor:
+        """Returns to values, of any shape."""
+        return (returns - self.mean) / self.deviation
+
+    def denormalise(self, values: Tensor) -> Tensor:
+        """Values to returns, of any shape."""
+        return values * self.deviation + self.mean
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state, for a checkpoint."""
+        return {"moments": torch.tensor(self._moments)}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restores what `tensors` gave."""
+        self._moments = tensors["moments"].cpu().numpy().astype(np.float64, copy=True)
+
+
 class SlotReturns:
     """The running discounted returns of slots whose fragments come in any order and number.
 

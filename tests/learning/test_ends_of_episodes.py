@@ -64,8 +64,10 @@ SETTINGS = {
         "hidden_sizes": (16,),
         "entropy_coefficient": 0.0,
     },
-    # Of several agents: test_maddpg.py computes the same by hand.
+    # Of several agents: test_maddpg.py and test_mappo.py compute the same by hand.
+    "ippo": {},
     "maddpg": {},
+    "mappo": {},
     "trpo": {"critic_learning_rate": 1e-2, "hidden_sizes": (16,), "n_minibatches": 1},
 }
 RECURRENT = {"recurrent_units": 8}

@@ -53,6 +53,12 @@ def test_the_particle_environments_have_a_maddpg_preset(task):
     assert f"mpe2/simple_{task}" in presets.environments("maddpg")
 
 
+@pytest.mark.parametrize("algorithm", ["mappo", "ippo"])
+@pytest.mark.parametrize("task", ["spread_v3", "speaker_listener_v4"])
+def test_the_cooperative_particle_environments_have_presets_of_both(algorithm, task):
+    assert f"mpe2/simple_{task}" in presets.environments(algorithm)
+
+
 @pytest.mark.parametrize("algorithm", presets.algorithms())
 def test_every_default_tells_the_size_of_a_round_so_that_samplers_start_early(algorithm):
     found = Settings.gather(algorithm, environment="Unknown-v0", variables={})

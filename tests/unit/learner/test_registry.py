@@ -22,7 +22,7 @@ def test_every_built_in_is_called_what_it_is_registered_as():
 
 
 def test_an_unknown_name_is_told_what_there_is():
-    known = "appo, ddpg, dqn, impala, iql, maddpg, ppo, qmix, sac, td3, trpo, vdn"
+    known = "appo, ddpg, dqn, impala, ippo, iql, maddpg, mappo, ppo, qmix, sac, td3, trpo, vdn"
     with pytest.raises(InvalidFieldError, match=rf"'pro' is none of {known}; .*module:Class"):
         registry.resolve("pro")
 

@@ -60,7 +60,7 @@ TAKES = {
     "trpo": ANY,
 }
 """The actions that each algorithm takes; of observations every one takes all."""
-SEVERAL = {"maddpg"}
+SEVERAL = {"ippo", "maddpg", "mappo"}
 """Algorithms that train several agents only; they have tests of their own."""
 MASKED = {"discrete", "multi_discrete"}
 """Actions of which some may be unavailable, to each algorithm that takes them."""

@@ -1,0 +1,253 @@
+"""Proximal policy optimisation for several agents: with a critic of all (MAPPO), or each (IPPO).
+
+Yu et al. 2022, "The surprising effectiveness of PPO in cooperative multi-agent games"
+(https://arxiv.org/abs/2103.01955); de Witt et al. 2020, "Is independent learning all you need in
+the StarCraft multi-agent challenge?" (https://arxiv.org/abs/2011.09533). The update is that of PPO,
+on rows that are agents; a critic of all sees the state beside the agent's own observation.
+Deviations:
+
+- Agents that share a policy share a critic; one Adam trains both, and the norm that gradients are
+  clipped to is that of all together.
+- The moments that values are normalised by change once a round, before it is trained on.
+- An agent's own end ends its returns, also those of a team's reward; its rows are in no loss from
+  there on. Critics see zeros in its place.
+- Time limits bootstrap with the value of the last observations (Pardo et al. 2018,
+  https://arxiv.org/abs/1712.00378).
+- No layer normalises features, and there is no memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from learner.algorithms import state
+from learner.algorithms.base import several_agents_only
+from learner.algorithms.policy_sharing import PolicySharing  # noqa: TC001 - command lines read it
+from learner.algorithms.ppo import PPO, PPOConfig
+from learner.algorithms.rollout import shuffled_minibatches
+from learner.algorithms.schedules import Schedule  # noqa: TC001 - command lines read it
+from learner.algorithms.team_actor import AgentNetworks, TeamActor, TeamCritic
+from learner.algorithms.team_rollout import RewardSharing, TeamRollouts
+from learner.losses import value
+from learner.networks.bodies import Activation  # noqa: TC001 - command lines read it at run time
+from learner.networks.normalisation import ValueNormaliser
+from learner.networks.teams import TeamState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from learner.algorithms.actor_critic import RoundPolicy
+    from learner.algorithms.estimation import Estimates
+    from learner.algorithms.rollout import Rollout
+    from learner.algorithms.sequences import Past
+    from learner.experience.on_policy import OnPolicyBatch
+
+RETURNS = "returns"
+"""How the names of the returns' moments begin, in `IPPO.tensors`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IPPOConfig(PPOConfig):
+    """Hyperparameters. A row is a step of one environment with all its agents."""
+
+    n_envs: int | Literal["auto"] = 20
+    """Environments whose fragments make up a round, however many samplers there are. `auto` takes
+    every environment connected when a round opens."""
+    n_steps: int = 200
+    """Steps of each environment in a round."""
+    n_minibatches: int = 1
+    """Minibatches that a round is cut into, in every epoch anew; must divide n_envs x n_steps."""
+    epochs: int = 5
+    """Times that a round is gone through."""
+    learning_rate: float = 5e-4
+    """Step size of Adam at the start."""
+    learning_rate_schedule: Schedule = "constant"
+    """`linear` brings the learning rate to 0 at the end of the step budget."""
+    entropy_coefficient: float = 0.01
+    """Weight of the entropy bonus."""
+    value_coefficient: float = 1.0
+    """Weight of the value loss."""
+    value_clip_range: float | None = 0.2
+    """Keeps values this near to the old ones in the loss, in units of what critics answer; None
+    does not."""
+    value_huber_delta: float = 10.0
+    """Error of a value from which on its loss is linear, in units of what critics answer."""
+    normalise_values: bool = True
+    """Critics answer returns less their running mean, over their running deviation."""
+    max_gradient_norm: float = 10.0
+    """Norm that gradients are clipped to, over all parameters together."""
+    hidden_sizes: tuple[int, ...] | None = (128, 128)
+    """Hidden layers of each actor and critic; None is 64 64."""
+    activation: Activation = "relu"
+    """Activation of the hidden layers."""
+    policies: PolicySharing = "shared"
+    """One policy for all agents; `per_role`, one for agents whose names differ in their number
+    alone (and whose spaces are the same); or `per_agent`. Agents that share one are told apart by a
+    one-hot vector beside their observation. Critics are shared the same way."""
+    team_reward: RewardSharing = "none"
+    """What an agent learns from: its own rewards with `none`, or the `mean` or `sum` of those of
+    all agents. Returns that are shown are the mean."""
+    scale_rewards: bool | None = False
+    """Divides rewards by the standard deviation of the running discounted return, clipped to +-10;
+    values are normalised instead."""
+    normalise_observations: bool | None = False
+    """Must be False."""
+    share_encoder: bool = False
+    """Must be False: actors and critics see different things."""
+    recompute_advantages: bool | None = False
+    """Recomputes advantages with the current values before every epoch."""
+
+    def __post_init__(self) -> None:
+        """Checks every value.
+
+        Raises:
+            InvalidFieldError: A value that cannot work, with what it must be.
+        """
+        super().__post_init__()
+        for field, holds, constraint in (
+            ("value_huber_delta", self.value_huber_delta > 0, "must be above 0"),
+            ("network", self.network == "auto", "must be auto: agents observe numbers"),
+            ("normalise_observations", not self.normalise_observations, "must be False"),
+            ("share_encoder", not self.share_encoder, "must be False: nothing is shared"),
+            (
+                "recurrent_units",
+                self.recurrent_units == 0,
+                "must be 0: of several agents, only qmix, vdn and iql train a memory",
+            ),
+        ):
+            self._check(field, holds, constraint)
+
+
+@dataclasses.dataclass(frozen=True)
+class MAPPOConfig(IPPOConfig):
+    """Hyperparameters. A row is a step of one environment with all its agents."""
+
+    team_reward: RewardSharing = "mean"
+    """What an agent learns from: its own rewards with `none`, or the `mean` or `sum` of those of
+    all agents. Returns that are shown are the mean."""
+    state: Literal["auto", "global", "observations"] = "auto"
+    """What critics see beside the agent's own observation: the environment's `global` state, or the
+    `observations` of all agents, which cost nothing more; `auto` is the global state where there is
+    one."""
+
+
+class IPPO(PPO):
+    """Independent PPO: every agent's critic sees what the agent does."""
+
+    name = "ippo"
+    Config = IPPOConfig
+    config: IPPOConfig
+    behaviour: TeamActor
+    remembers = False
+    central = False
+    """Whether critics see the state of all."""
+
+    def _networks(self) -> tuple[RoundPolicy, nn.Module]:
+        """See the base class."""
+        several_agents_only(self.spec, self.name, otherwise="ppo")
+        config, of_environment = self.config, self._build_state()
+        sizes = (64, 64) if config.hidden_sizes is None else config.hidden_sizes
+        actor = TeamActor(
+            self.spec,
+            self.name,
+            sharing=config.policies,
+            hidden_sizes=sizes,
+            activation=config.activation,
+            initial_log_std=config.initial_log_std,
+            global_state=of_environment is not None,
+        )
+        agents = len(self.spec.agents)
+        width = actor.observed
+        if self.central:
+            width += agents * width if of_environment is None else of_environment.width
+        critic = AgentNetworks(
+            self.spec,
+            config.policies,
+            width,
+            sizes,
+            1,
+            activation=config.activation,
+            head_gain=1.0,
+        )
+        self.rows_at_once = PPO.rows_at_once * agents
+        self._returns = ValueNormaliser() if config.normalise_values else None
+        self._rollouts = TeamRollouts(
+            self.spec,
+            actor,
+            central=self.central,
+            state=of_environment,
+            reward=config.team_reward,
+            device=self.device,
+        )
+        return actor, TeamCritic(critic)
+
+    def _build_state(self) -> TeamState | None:
+        """What makes a vector of the environment's state; None where critics do not see it."""
+        return None
+
+    def _given(self, choice: bool | None) -> bool:  # noqa: FBT001 - private
+        """None suits no space of actions in particular: there may be several."""
+        return bool(choice)
+
+    def _rollout(self, batch: OnPolicyBatch) -> Rollout:
+        return self._rollouts.of(batch)
+
+    def _order(
+        self, data: Rollout
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], Sequence[Past | None]]:
+        """Rows and weights of minibatches; the agents of a step stay together."""
+        agents, count = len(self.spec.agents), self.config.n_minibatches
+        self.config.minibatch_size(data.shape[1] // agents)
+        acted = data.valid.reshape(data.shape[0], -1, agents)
+        steps, _ = shuffled_minibatches(self._shuffle, np.any(acted, 2), count)
+        order = (steps[:, :, None] * agents + np.arange(agents)).reshape(len(steps), -1)
+        return order, data.valid.reshape(-1)[order].astype(np.float32), [None] * len(order)
+
+    def _as_returns(self, values: Tensor) -> Tensor:
+        return values if self._returns is None else self._returns.denormalise(values)
+
+    def _as_values(self, returns: Tensor) -> Tensor:
+        return returns if self._returns is None else self._returns.normalise(returns)
+
+    def _take_in_returns(self, data: Rollout, estimates: Estimates) -> None:
+        if self._returns is not None:
+            self._returns.update(estimates.targets[data.valid_rows].cpu().numpy())
+
+    def _value_error(self, values: Tensor, targets: Tensor, old_values: Tensor) -> Tensor:
+        delta, limit = self.config.value_huber_delta, self.config.value_clip_range
+        if limit is None:
+            return value.huber(values, targets, delta)
+        return value.clipped_huber(values, targets, old_values, delta, limit)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See the base class."""
+        moments = {} if self._returns is None else self._returns.tensors()
+        return {**super().tensors(), **state.prefixed(RETURNS, moments)}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """See the base class."""
+        super().load_tensors(tensors)
+        if self._returns is not None:
+            self._returns.load_tensors(state.without_prefix(RETURNS, tensors))
+
+
+class MAPPO(IPPO):
+    """Multi-agent PPO: critics see the state of all beside the agent's own observation."""
+
+    name = "mappo"
+    Config = MAPPOConfig
+    config: MAPPOConfig
+    central = True
+
+    def _build_state(self) -> TeamState | None:
+        """See the base class."""
+        source = self.config.state
+        if source == "observations" or (source == "auto" and self.spec.global_state is None):
+            return None
+        return TeamState(self.spec, from_observations=False).to(self.device)
