@@ -33,4 +33,3 @@ def test_a_team_learns_to_act_together(name, tmp_path):
     assert list(outcome.final.returns) == [5.0] * 20
     assert set(outcome.final.agent_returns) == {"agent_0", "agent_1"}
     assert outcome.metrics["train/fresh_ratio_error"] < 1e-3
-    assert outcome.metrics["train/explained_variance"] > 0.3
