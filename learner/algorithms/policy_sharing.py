@@ -35,6 +35,14 @@ def policies_of(spec: EnvironmentSpec, sharing: PolicySharing) -> tuple[int, ...
     return tuple(numbers[owner] for owner in owners)
 
 
+def members_of(spec: EnvironmentSpec, sharing: PolicySharing) -> tuple[tuple[int, ...], ...]:
+    """The numbers of the agents of each policy, in the order of their first agents."""
+    members: dict[int, list[int]] = {}
+    for agent, policy in enumerate(policies_of(spec, sharing)):
+        members.setdefault(policy, []).append(agent)
+    return tuple(map(tuple, members.values()))
+
+
 def places_within(policies: tuple[int, ...]) -> tuple[int, ...]:
     """Which of the agents of its policy each agent is, from 0 on."""
     return tuple(policies[:place].count(policy) for place, policy in enumerate(policies))

@@ -28,6 +28,7 @@ from learner.algorithms.base import JSON, refuse_mode_dependent_layers, several_
 from learner.algorithms.device_means import DeviceMeans
 from learner.algorithms.from_store import StoreAlgorithm, StoreConfig
 from learner.algorithms.optimiser import FlatAdam, TargetNetwork
+from learner.algorithms.policy_sharing import PolicySharing  # noqa: TC001 - command lines read it
 from learner.algorithms.schedules import Schedule, scheduled
 from learner.algorithms.team_minibatch import TeamMinibatches, TeamReward
 from learner.algorithms.team_policy import EPSILON, TeamEpsilonGreedy
@@ -37,7 +38,7 @@ from learner.losses import q_learning
 from learner.networks.bodies import Activation  # noqa: TC001 - command lines read it at run time
 from learner.networks.distributions import available
 from learner.networks.mixers import MonotonicMixer, SumMixer
-from learner.networks.teams import Sharing, TeamState
+from learner.networks.teams import TeamState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,9 +61,10 @@ class IQLConfig(StoreConfig):
     """Whole episodes of a gradient step."""
     replay_ratio: float = 0.04
     """Gradient steps for each environment step of all samplers together, after learning_starts."""
-    policies: Sharing = "shared"
-    """Which agents have one network: `shared` all of them, `role` those whose names differ in their
-    number only, `agent` none. Agents that share are told apart by their number."""
+    policies: PolicySharing = "shared"
+    """Which agents have one network: `shared` all of them, `per_role` those of a group whose
+    names differ in their number only, `per_agent` none. Agents that share are told apart by their
+    number."""
     recurrent: bool = True
     """Gives agents a memory of the episode, a GRU."""
     memory_size: int = 64

@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from common.signature import Noise
 from learner.algorithms import behaviour
+from learner.algorithms.policy_sharing import members_of
 from learner.networks.agent_values import AgentValues
 from learner.networks.q_values import epsilon_greedy, noise_width
-from learner.networks.teams import policies_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from common import spaces
     from common.specs import EnvironmentSpec
+    from learner.algorithms.policy_sharing import PolicySharing
     from learner.networks.bodies import Activation
-    from learner.networks.teams import Sharing
 
 EPSILON = "epsilon"
 """The key of the exploration value."""
@@ -33,7 +33,7 @@ class TeamNetworkConfig(Protocol):
     """The settings that the networks of agents are made by; see `IQLConfig`."""
 
     @property
-    def policies(self) -> Sharing:
+    def policies(self) -> PolicySharing:
         """Which agents have one network."""
 
     @property
@@ -72,7 +72,7 @@ class TeamEpsilonGreedy(behaviour.BehaviourPolicy):
         memory = config.memory_size if config.recurrent else None
         values = AgentValues(
             spec,
-            policies_of(spec, config.policies),
+            members_of(spec, config.policies),
             hidden_sizes=config.hidden_sizes,
             activation=config.activation,
             memory=memory,

@@ -8,7 +8,7 @@ number among those that share, as a one-hot vector, tells the network which one 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from common import spaces
 from common.errors import UnsupportedSpaceError
 from common.signature import ColumnKey, Role
-from common.specs import role_of
 from learner.networks.encoders import ObservationEncoder, ObservationPreprocessor
 from learner.networks.observations import encoder_of, preprocessor_of
 
@@ -26,25 +25,8 @@ if TYPE_CHECKING:
 
     from common.specs import EnvironmentSpec
 
-Sharing = Literal["shared", "role", "agent"]
-"""Which agents have one network: all of them, those of a role (`adversary_0` and `adversary_1` are
-adversaries), or each has its own."""
-
 Members: TypeAlias = tuple[int, ...]
 """The numbers of the agents that share a policy, ascending."""
-
-
-def policies_of(spec: EnvironmentSpec, sharing: Sharing) -> tuple[Members, ...]:
-    """Who shares a network with whom; the policies in the order of their first agents."""
-    names = spec.agents
-    if sharing == "agent":
-        return tuple((number,) for number in range(len(names)))
-    if sharing == "shared":
-        return (tuple(range(len(names))),)
-    members: dict[str, list[int]] = {}
-    for number, name in enumerate(names):
-        members.setdefault(role_of(name), []).append(number)
-    return tuple(map(tuple, members.values()))
 
 
 class TeamObservations(nn.Module):

@@ -13,11 +13,11 @@ from common import spaces, specs
 from common.errors import InvalidFieldError, UnsupportedSpaceError
 from common.signature import ColumnKey, Extent, Role
 from learner.algorithms import qmix, registry
+from learner.algorithms.policy_sharing import members_of
 from learner.experience.episodes import EpisodeStore
 from learner.experience.on_policy import NONE, FragmentKey, Segment
 from learner.losses import q_learning
 from learner.networks.mixers import MonotonicMixer
-from learner.networks.teams import policies_of
 from learner.publishing import sessions
 from learner.publishing.examples import example_inputs
 from learner.publishing.publisher import Publisher
@@ -85,7 +85,7 @@ def drawn(algorithm: Any, **others: Any) -> Any:
     return store.sample(slots)
 
 
-@pytest.mark.parametrize("policies", ["shared", "role", "agent"])
+@pytest.mark.parametrize("policies", ["shared", "per_role", "per_agent"])
 @pytest.mark.parametrize("recurrent", [False, True], ids=["plain", "recurrent"])
 @pytest.mark.parametrize("name", ["iql", "vdn", "qmix"])
 def test_every_kind_takes_a_step_and_goes_on_from_its_state(name, recurrent, policies):
@@ -106,9 +106,9 @@ def test_every_kind_takes_a_step_and_goes_on_from_its_state(name, recurrent, pol
 
 
 def test_agents_are_mapped_to_policies_by_the_rule():
-    assert policies_of(SPEC, "shared") == ((0, 1, 2),)
-    assert policies_of(SPEC, "role") == ((0, 1), (2,))
-    assert policies_of(SPEC, "agent") == ((0,), (1,), (2,))
+    assert members_of(SPEC, "shared") == ((0, 1, 2),)
+    assert members_of(SPEC, "per_role") == ((0, 1), (2,))
+    assert members_of(SPEC, "per_agent") == ((0,), (1,), (2,))
 
 
 @pytest.mark.timeout(400)  # an export takes minutes on a machine that is busy
