@@ -87,7 +87,7 @@ class Project:
         code, output = self.learner.exec_run(
             ["wiserl", "watch", "learner:5555", "--once", "--json"], demux=True
         )
-        assert code == 0, output[1].decode()
+        assert code == 0, (output[1] or b"the learner has ended").decode()
         found: dict[str, Any] = json.loads(output[0])
         return found
 

@@ -56,7 +56,7 @@ def test_sixteen_samplers_learn_and_come_and_go(compose):
     project = compose(
         WISERL_N_ENVS=16,
         WISERL_ENVS_PER_WORKER=1,
-        WISERL_TOTAL_STEPS=160_000,
+        WISERL_TOTAL_STEPS=400_000,
     )
     began = time.monotonic()
     project.up(16)
