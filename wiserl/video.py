@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import gymnasium
 import numpy as np
 
-from common.errors import InvalidFieldError, WiseRLError
+from common.errors import WiseRLError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -190,7 +190,7 @@ class Filming:
         drawn = dataclasses.replace(recipe, arguments={**recipe.arguments, "render_mode": MODE})
         try:
             environment = drawn.plain()
-        except (TypeError, InvalidFieldError) as error:
+        except (TypeError, WiseRLError) as error:
             if "render_mode" not in str(error):
                 raise
             raise _undrawable(recipe.name, "takes no argument render_mode") from None

@@ -79,6 +79,7 @@ def actor_of(space: spaces.Space, *, action_mask: bool = False) -> Actor:
         activation="tanh",
         network="auto",
         share_encoder=False,
+        recurrent_units=0,
         normalise_observations=False,
         initial_log_std=0.3,
     )
