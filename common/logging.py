@@ -21,8 +21,10 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 class _Output:
-    """Where this process writes, decided once.
+    """Where this process writes.
 
+    Without a stream of its own that is `sys.stderr` as it is at every line, so that a host that
+    puts another stream there, such as a notebook or a test runner, may close the one before.
     structlog is imported with the first line written: it takes a tenth of a second that the start
     of a sampler is better without.
     """
@@ -31,18 +33,20 @@ class _Output:
         self.threshold = _LEVELS["info"]
         self.context: dict[str, object] = {}
         self._stream: TextIO | None = None
-        self._write: Callable[..., None] | None = None
+        self._renderer: tuple[TextIO, Callable[..., None]] | None = None
 
     def configure(self, threshold: int, stream: TextIO | None, context: dict[str, object]) -> None:
         self.threshold = threshold
         self.context = context
         self._stream = stream
-        self._write = None
+        self._renderer = None
 
     def write(self, level: str, event: str, values: dict[str, object]) -> None:
-        if self._write is None:
-            self._write = _renderer(self._stream or sys.stderr)
-        self._write(level, event, {**self.context, **values})
+        stream = self._stream or sys.stderr
+        renderer = self._renderer
+        if renderer is None or renderer[0] is not stream:
+            self._renderer = renderer = (stream, _renderer(stream))
+        renderer[1](level, event, {**self.context, **values})
 
 
 _output = _Output()

@@ -93,3 +93,15 @@ def test_structlog_waits_for_the_first_line():
         "logging.Logger().info('x'); assert 'structlog' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_stderr_is_what_it_is_at_every_line(monkeypatch):
+    before, now = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", before)
+    logging.configure(level="info")
+    logging.Logger().info("first")
+    monkeypatch.setattr(sys, "stderr", now)
+    assert [line["event"] for line in lines(before)] == ["first"]
+    before.close()
+    logging.Logger().info("second")
+    assert [line["event"] for line in lines(now)] == ["second"]
