@@ -13,14 +13,12 @@ counted as discarded, and the slot's next first row begins the next one.
 from __future__ import annotations
 
 import dataclasses
-import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from common.signature import ColumnKey, Extent, Role
-from learner.experience.arrays import MemoryArrays
-from learner.experience.block_ring import BlockRing
+from learner.experience.block_store import BlockSettings, BlockStore
 from learner.experience.on_policy import VALID
 from learner.totals import RingCursor
 
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from common.signature import ColumnSpec
-    from learner.experience.arrays import Arrays
-    from learner.experience.block_ring import Dump
     from learner.experience.columns import Columns
     from learner.experience.on_policy import FragmentKey, Segment
 
@@ -40,7 +36,7 @@ _IS_FIRST, _EPISODE_END = ColumnKey(Role.IS_FIRST), ColumnKey(Role.EPISODE_END)
 
 
 @dataclasses.dataclass(frozen=True)
-class EpisodeSettings:
+class EpisodeSettings(BlockSettings):
     """What a store of episodes is made for.
 
     Attributes:
@@ -52,15 +48,12 @@ class EpisodeSettings:
         ValueError: A value is below 1, or there is no room for a whole episode.
     """
 
-    capacity: int
-    block_rows: int
     longest: int
 
     def __post_init__(self) -> None:
         """Refuses what cannot work."""
-        for name in ("capacity", "block_rows", "longest"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} ({getattr(self, name)}) is not positive; give at least 1")
+        super().__post_init__()
+        self._check_positive("longest")
         # An episode may begin with the last row of a block and end with the first of another one.
         needed = self.longest + 2 * self.block_rows
         if self.capacity < needed:
@@ -68,11 +61,6 @@ class EpisodeSettings:
                 f"capacity ({self.capacity}) has no room for an episode of {self.longest} steps; "
                 f"give at least {needed}, and that for every environment"
             )
-
-    @property
-    def places(self) -> int:
-        """The blocks that there is room for."""
-        return -(-self.capacity // self.block_rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +93,7 @@ class _Life(NamedTuple):
         return sum(map(len, self.rows))
 
 
-class EpisodeStore:
+class EpisodeStore(BlockStore):
     """Blocks come in, whole episodes are drawn, all alike; the oldest block makes room.
 
     Safe to use from several threads: rows are copied in while others are drawn, and only the books
@@ -119,6 +107,8 @@ class EpisodeStore:
         damaged: Blocks that the cursor names and the files did not hold whole.
         discarded: Valid rows of episodes that never became complete.
     """
+
+    settings: EpisodeSettings
 
     def __init__(
         self,
@@ -141,16 +131,7 @@ class EpisodeStore:
         Raises:
             OSError: The files cannot be made, or are another store's.
         """
-        self.settings = settings
-        self._arrays: Arrays = MemoryArrays()
-        if folder is not None:
-            from learner.experience.ring_files import RingFiles
-
-            self._arrays = RingFiles(folder)
-        self.is_persistent = self._arrays.is_persistent
-        self._ring = BlockRing(
-            specs, places=settings.places, rows=settings.block_rows, arrays=self._arrays
-        )
+        super().__init__(specs, settings, seed=seed, folder=folder, cursor=cursor)
         self._here = [spec.key for spec in specs if spec.extent == Extent.ROWS]
         self._there = [spec.key for spec in specs if spec.extent == Extent.ROWS_PLUS_ONE]
         self._open: dict[tuple[int, int], _Life] = {}
@@ -159,23 +140,8 @@ class EpisodeStore:
         self._order: dict[int, int] = {}  # where an episode of a name stands
         self._begun: dict[int, list[int]] = {}  # the episodes that begin in a block, by its number
         self._ended = 0
-        self._random = np.random.default_rng([seed, cursor.written])
-        self._written, self._resident = cursor.written, 0
-        self._size = 0
-        self.inserted = self.evicted = self.damaged = self.discarded = 0
-        self._inserting, self._books = threading.Lock(), threading.Lock()
+        self._size = self.discarded = 0
         self._restore(cursor)
-
-    @property
-    def block_rows(self) -> int:
-        """T of every fragment."""
-        return self.settings.block_rows
-
-    @property
-    def cursor(self) -> RingCursor:
-        """The blocks written and those still there."""
-        with self._books:
-            return RingCursor(self._written, self._resident)
 
     @property
     def size(self) -> int:
@@ -188,12 +154,6 @@ class EpisodeStore:
         """How many can be drawn now."""
         with self._books:
             return len(self._complete)
-
-    def make_room(self, blocks: int) -> RingCursor:
-        """Evicts the blocks whose places the next `blocks` blocks take; what is left then."""
-        with self._books:
-            self._evict(self._resident + blocks - self.settings.places)
-            return RingCursor(self._written, self._resident)
 
     def insert(self, segment: Segment, keys: Sequence[FragmentKey]) -> int:
         """Copies the B fragments of a segment in, each a block; makes room by itself.
@@ -210,12 +170,7 @@ class EpisodeStore:
                 there are places.
             OSError: Final observations came for the first time, and the disk has no room for them.
         """
-        rows, blocks = segment.columns[VALID].shape
-        if rows != self.settings.block_rows or blocks != len(keys):
-            raise ValueError(
-                f"{rows} rows of {blocks} slots with {len(keys)} keys; a block has "
-                f"{self.settings.block_rows} rows and a key"
-            )
+        blocks = self._fragments(segment, keys)
         if blocks > self.settings.places:
             raise ValueError(
                 f"{blocks} fragments at once exceed the {self.settings.places} places; raise "
@@ -248,23 +203,11 @@ class EpisodeStore:
     def update_priorities(self, batch: Episodes, priorities: NDArray[Any]) -> None:
         """All are drawn alike: nothing happens."""
 
-    def dump(self) -> Dump:
-        """A copy of all resident rows, those of open episodes included."""
-        with self._inserting, self._books:
-            return self._ring.dump(range(self._written - self._resident, self._written))
-
-    def close(self) -> None:
-        """Gives back the files; the store is not used again."""
-        with self._inserting, self._books:
-            self._arrays.close()
-
     def _restore(self, cursor: RingCursor) -> None:
         """Takes up the blocks that an older process left; a damaged one is a gap."""
         self._written -= cursor.resident
         for number in range(self._written, self._written + cursor.resident):
-            if not self._ring.is_whole(number):
-                self._ring.empty(number)
-                self.damaged += 1
+            self._empty_if_damaged(number)
             self._enter()
 
     def _enter(self) -> int:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from common.signature import ColumnSpec, Extent, Role
-from learner.experience.arrays import MemoryArrays
-from learner.experience.block_ring import BlockRing
+from learner.experience.block_store import BlockSettings, BlockStore
 from learner.experience.on_policy import VALID
 from learner.experience.priorities import Priorities
 from learner.experience.step_index import StepIndex
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from learner.experience.arrays import Arrays
-    from learner.experience.block_ring import Dump
     from learner.experience.columns import Columns
     from learner.experience.on_policy import FragmentKey, Segment
     from learner.experience.steps import Steps
@@ -49,7 +45,7 @@ _BLOCKS_AT_ONCE = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class ReplaySettings:
+class ReplaySettings(BlockSettings):
     """What a replay store is made for.
 
     Attributes:
@@ -64,8 +60,6 @@ class ReplaySettings:
         ValueError: A value is out of its range.
     """
 
-    capacity: int
-    block_rows: int
     gamma: float
     n_step: int = 1
     clip_rewards: bool = False
@@ -73,9 +67,8 @@ class ReplaySettings:
 
     def __post_init__(self) -> None:
         """Refuses what cannot work."""
-        for name in ("capacity", "block_rows", "n_step"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} ({getattr(self, name)}) is not positive; give at least 1")
+        super().__post_init__()
+        self._check_positive("n_step")
         if not 0.0 <= self.gamma <= 1.0:
             raise ValueError(f"gamma ({self.gamma}) is not in [0, 1]; 0.99 is usual")
         if self.priority_exponent is not None and not 0.0 <= self.priority_exponent <= 1.0:
@@ -89,13 +82,8 @@ class ReplaySettings:
                 f"give less than {_LARGEST // 2}"
             )
 
-    @property
-    def places(self) -> int:
-        """The blocks that there is room for."""
-        return -(-self.capacity // self.block_rows)
 
-
-class ReplayStore:
+class ReplayStore(BlockStore):
     """Blocks come in, transitions are drawn; when it is full, the oldest block makes room.
 
     Valid rows only are drawn. Safe to use from several threads: rows are copied in while others
@@ -111,6 +99,7 @@ class ReplayStore:
         discarded: 0: every valid row can be drawn.
     """
 
+    settings: ReplaySettings
     discarded = 0
 
     def __init__(
@@ -136,22 +125,13 @@ class ReplayStore:
                 steps of several agents.
             OSError: The files cannot be made, or are another store's.
         """
-        self.settings = settings
         self._reader = StepReader(
             specs,
             gamma=settings.gamma,
             n_step=settings.n_step,
             clip_rewards=settings.clip_rewards,
         )
-        self._arrays: Arrays = MemoryArrays()
-        if folder is not None:
-            from learner.experience.ring_files import RingFiles
-
-            self._arrays = RingFiles(folder)
-        self.is_persistent = self._arrays.is_persistent
-        self._ring = BlockRing(
-            specs, places=settings.places, rows=settings.block_rows, arrays=self._arrays
-        )
+        super().__init__(specs, settings, seed=seed, folder=folder, cursor=cursor)
         self._index = StepIndex(settings.places * settings.block_rows)
         self._steps = np.zeros(settings.places, np.int64)  # [places]: of each, those in the index
         self._priorities: Priorities | None = None
@@ -163,22 +143,7 @@ class ReplayStore:
                 self._kept = self._arrays.column("priorities", shape, _FLOAT).reshape(-1)
         self._here = [key for key in _gathered(specs, Extent.ROWS) if key.role not in _STOOD_FOR]
         self._there = _gathered(specs, Extent.ROWS_PLUS_ONE)
-        self._random = np.random.default_rng([seed, cursor.written])
-        self._written, self._resident = cursor.written, 0
-        self.inserted = self.evicted = self.damaged = 0
-        self._inserting, self._books = threading.Lock(), threading.Lock()
         self._restore(cursor)
-
-    @property
-    def block_rows(self) -> int:
-        """T of every fragment."""
-        return self.settings.block_rows
-
-    @property
-    def cursor(self) -> RingCursor:
-        """The blocks written and those still there."""
-        with self._books:
-            return RingCursor(self._written, self._resident)
 
     @property
     def size(self) -> int:
@@ -192,12 +157,6 @@ class ReplayStore:
         kept = 0 if self._kept is None else self._kept.nbytes
         tree = 0 if self._priorities is None else self._priorities.nbytes
         return self._ring.nbytes + self._index.nbytes + self._steps.nbytes + tree + kept
-
-    def make_room(self, blocks: int) -> RingCursor:
-        """Evicts the blocks whose places the next `blocks` blocks take; what is left then."""
-        with self._books:
-            self._evict(self._resident + blocks - self.settings.places)
-            return RingCursor(self._written, self._resident)
 
     def insert(self, segment: Segment, keys: Sequence[FragmentKey]) -> int:
         """Copies the B fragments of a segment in, each a block; makes room by itself.
@@ -213,12 +172,7 @@ class ReplayStore:
             ValueError: The segment has other rows, or keys are missing.
             OSError: Final observations came for the first time, and the disk has no room for them.
         """
-        rows, blocks = segment.columns[VALID].shape
-        if rows != self.settings.block_rows or blocks != len(keys):
-            raise ValueError(
-                f"{rows} rows of {blocks} slots with {len(keys)} keys; a block has "
-                f"{self.settings.block_rows} rows and a key"
-            )
+        blocks = self._fragments(segment, keys)
         with self._inserting:
             skipped = max(0, blocks - self.settings.places)
             self.make_room(blocks - skipped)
@@ -285,25 +239,12 @@ class ReplayStore:
             if self._kept is not None:
                 self._kept[self._rows(self._index.take(positions).entries)] = priorities
 
-    def dump(self) -> Dump:
-        """A copy of all resident rows."""
-        with self._inserting, self._books:
-            return self._ring.dump(range(self._written - self._resident, self._written))
-
-    def close(self) -> None:
-        """Gives back the files; the store is not used again."""
-        with self._inserting, self._books:
-            self._arrays.close()
-
     def _restore(self, cursor: RingCursor) -> None:
         """Takes the blocks that an older process left into the index, damaged ones excepted."""
         self._written -= cursor.resident
         for places in self._ring.runs(self._written, cursor.resident, _BLOCKS_AT_ONCE):
             numbers = range(self._written, self._written + places.stop - places.start)
-            whole = np.array([self._ring.is_whole(number) for number in numbers], np.bool_)
-            for i in np.flatnonzero(~whole):
-                self._ring.empty(numbers[i])
-                self.damaged += 1
+            whole = np.array([self._empty_if_damaged(number) for number in numbers], np.bool_)
             counts, steps = self._reader.read(self._ring, places, whole)
             kept = None if self._kept is None else self._kept[self._rows(steps.entries)]
             begin = self._index.end
