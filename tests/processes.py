@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
 import signal
@@ -13,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from run_tables import rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,10 +47,9 @@ def result(runs: Path) -> dict:
 
 def metrics(runs: Path) -> list[dict[str, str]]:
     """The rows of metrics.csv without the columns that hold times."""
-    with (run_folder(runs) / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
     return [
-        {name: value for name, value in row.items() if not name.startswith("time/")} for row in rows
+        {name: value for name, value in row.items() if not name.startswith("time/")}
+        for row in rows(run_folder(runs))
     ]
 
 
@@ -57,8 +57,7 @@ def steps_so_far(runs: Path) -> int:
     paths = list(runs.glob("*/*/*/metrics.csv"))
     if not paths:
         return 0
-    with paths[0].open(newline="") as file:
-        steps = [int(row["global_step"]) for row in csv.DictReader(file) if row["global_step"]]
+    steps = [int(row["global_step"]) for row in rows(paths[0].parent) if row["global_step"]]
     return steps[-1] if steps else 0
 
 

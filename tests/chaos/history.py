@@ -7,11 +7,12 @@ find what is broken on purpose.
 from __future__ import annotations
 
 import collections
-import csv
 import dataclasses
 import itertools
 import json
 from typing import TYPE_CHECKING
+
+from run_tables import rows
 
 from learner.ledger import LossReason
 
@@ -109,19 +110,9 @@ def read_record(path: Path) -> Record:
 
 def read_tables(folder: Path) -> Tables:
     """The tables of a run's folder; empty where they are not there yet."""
-    metrics = [
-        (int(row["version"]), int(row["global_step"])) for row in _rows(folder / "metrics.csv")
-    ]
-    evaluations = [int(row["version"]) for row in _rows(folder / "evaluations.csv")]
+    metrics = [(int(row["version"]), int(row["global_step"])) for row in rows(folder)]
+    evaluations = [int(row["version"]) for row in rows(folder, "evaluations")]
     return Tables(tuple(metrics), tuple(evaluations))
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    """The whole rows of a table: the last may have been cut by a kill."""
-    if not path.exists():
-        return []
-    text = path.read_text()
-    return list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
 
 
 def check_ring(pushes: Iterable[Push], ring: Ring, samplers: int) -> Iterator[str]:

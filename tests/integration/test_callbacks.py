@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import sys
 import processes
 import pytest
 import yaml
+from run_tables import rows
 
 import wiserl
 from common.errors import WiseRLError
@@ -64,11 +64,6 @@ class Everything(wiserl.Observer):
         self.events.append(("close",))
 
 
-def table(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_a_callback_hears_what_the_tables_hold(tmp_path):
     heard = Everything()
     outcome = wiserl.train("ppo", runs=tmp_path, callbacks=[heard], **SMALL)
@@ -81,11 +76,11 @@ def test_a_callback_hears_what_the_tables_hold(tmp_path):
         ("ended", "finished", True),
         ("close",),
     ]
-    rows = table(outcome.folder / "metrics.csv")
-    assert [{k: v for k, v in row.items() if v} for row in rows] == [
+    found = rows(outcome.folder)
+    assert [{k: v for k, v in row.items() if v} for row in found] == [
         {name: str(value) for name, value in row.items()} for row in heard.rows
     ]
-    assert heard.episodes == len(table(outcome.folder / "episodes.csv"))
+    assert heard.episodes == len(rows(outcome.folder, "episodes"))
     assert heard.rows[-1]["global_step"] == 600
 
 
@@ -124,8 +119,8 @@ def test_a_callback_ends_a_run_early_and_in_order(tmp_path):
     assert outcome.final.version == 3
     result = json.loads((outcome.folder / "result.json").read_text())
     assert (result["status"], result["stop_reason"]) == ("finished", "two rounds will do")
-    assert len(table(outcome.folder / "metrics.csv")) == 2
-    assert table(outcome.folder / "evaluations.csv")[-1]["final"] == "1"
+    assert len(rows(outcome.folder)) == 2
+    assert rows(outcome.folder, "evaluations")[-1]["final"] == "1"
     checkpoint = Checkpoints(outcome.folder / "checkpoints").load()
     assert checkpoint.values["environment_steps"] == outcome.environment_steps
 
@@ -155,7 +150,7 @@ def test_a_callback_that_fails_fails_the_run(tmp_path, event):
         checkpoint = Checkpoints(folder / "checkpoints").load()
         assert checkpoint.values["environment_steps"] == result["environment_steps"]
     if event not in {"opened", "began"}:
-        assert len(table(folder / "metrics.csv")) == len(heard.rows)
+        assert len(rows(folder)) == len(heard.rows)
 
 
 CALLBACKS = """

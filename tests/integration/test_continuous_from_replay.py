@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-
 import numpy as np
 import pytest
+from run_tables import training
 
 import wiserl
 from common.signature import ColumnKey, Role
@@ -64,9 +63,7 @@ def test_a_run_meets_its_budget_twice_with_the_same_numbers(tmp_path, stored, na
         assert outcome.status == Status.FINISHED
         assert outcome.environment_steps == 600
         assert outcome.metrics["train/n_updates"] == (600 - 200) // 2
-        with (outcome.folder / "metrics.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        tables.append([{key: row[key] for key in row if key.startswith("train/")} for row in rows])
+        tables.append(training(outcome.folder))
     assert tables[0] == tables[1]
     first = np.concatenate([actions.ravel() for actions in stored[: 200 // 16]])
     # Pendulum's torque reaches from -2 to 2, and so do random actions.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-
 import pytest
+from run_tables import training
 
 import wiserl
 from learner.outcome import Status
@@ -59,8 +58,6 @@ def test_rounds_of_one_seed_are_the_same_twice(tmp_path):
     for folder in ("one", "other"):
         way = {**SMALL, "env": "mpe2/simple_spread_v3", "policies": "shared", "sync": True}
         outcome = wiserl.train("maddpg", runs=tmp_path / folder, **way)
-        with (outcome.folder / "metrics.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        tables.append([{key: row[key] for key in row if key.startswith("train/")} for row in rows])
+        tables.append(training(outcome.folder))
     assert tables[0] == tables[1]
     assert float(tables[0][-1]["train/n_updates"]) > 0

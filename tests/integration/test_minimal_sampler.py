@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import csv
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ import gymnasium
 import numpy as np
 import pytest
 from onnx import helper
+from run_tables import rows
 from small_models import BOOL, FLOAT, INT, graph
 
 from common.signature import (
@@ -309,7 +309,6 @@ def test_a_real_learner_learns_from_it(tmp_path):
     finally:
         learner.kill()
         learner.communicate()
-    (path,) = tmp_path.glob("CartPole-v1/ppo/*/evaluations.csv")
-    with path.open() as file:
-        untrained, trained = (float(row["eval/mean_reward"]) for row in csv.DictReader(file))
+    (folder,) = tmp_path.glob("CartPole-v1/ppo/*")
+    untrained, trained = (float(row["eval/mean_reward"]) for row in rows(folder, "evaluations"))
     assert trained > max(100.0, 4 * untrained)

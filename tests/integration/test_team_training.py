@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-
 import numpy as np
 import pytest
+from run_tables import rows
 
 import wiserl
 from learner.outcome import Status
@@ -46,8 +45,7 @@ def test_a_team_trains_beside_its_samplers_in_rounds_and_from_files(tmp_path):
             outcome.final.returns, *outcome.final.agent_returns.values(), strict=True
         ):
             assert mean == pytest.approx(np.mean(apart))
-        with (outcome.folder / "episodes.csv").open(newline="") as file:
-            episodes = list(csv.DictReader(file))
+        episodes = rows(outcome.folder, "episodes")
         assert {row["length"] for row in episodes} == {"2"}
         assert all(row["return/agent_0"] == row["return/agent_1"] for row in episodes)
         assert "rollout/ep_rew_mean/agent_1" in outcome.metrics

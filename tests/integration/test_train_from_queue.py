@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import subprocess
 
 import processes
 import pytest
+from run_tables import rows
 
 import wiserl
 from common.errors import InvalidFieldError
@@ -29,11 +29,6 @@ SMALL = {
 }
 
 
-def rows(outcome):
-    with (outcome.folder / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.mark.parametrize(
     ("algorithm", "way"),
     [
@@ -53,7 +48,7 @@ def test_a_run_meets_its_budget_exactly(tmp_path, algorithm, way):
     assert outcome.status == Status.FINISHED
     assert outcome.environment_steps == 900
     assert len(outcome.final.returns) == 3
-    found = rows(outcome)
+    found = rows(outcome.folder)
     steps = [int(row["global_step"]) for row in found]
     assert steps == sorted(steps)
     assert steps[-1] == 900
@@ -67,7 +62,7 @@ def test_the_lag_is_recorded_and_nothing_is_lost(tmp_path):
     assert "stale" not in outcome.losses
     # 900 valid steps and a few rows that are none, 32 rows an update.
     assert 28 <= outcome.metrics["train/n_updates"] <= 36
-    found = [row for row in rows(outcome) if row["learner/policy_lag"]]
+    found = [row for row in rows(outcome.folder) if row["learner/policy_lag"]]
     for row in found:
         assert 0 <= float(row["learner/policy_lag"]) <= float(row["learner/policy_lag_max"]) <= 4
         assert float(row["learner/stale_share"]) == 0
@@ -95,8 +90,7 @@ def test_the_lag_of_a_replay_is_recorded_too(tmp_path):
 def test_every_episode_is_recorded_once(tmp_path):
     outcome = wiserl.train("appo", runs=tmp_path, **SMALL)
 
-    with (outcome.folder / "episodes.csv").open(newline="") as file:
-        episodes = list(csv.DictReader(file))
+    episodes = rows(outcome.folder, "episodes")
     assert len(episodes) == outcome.metrics["rollout/episodes"]
     assert 700 < sum(int(row["length"]) for row in episodes) <= 900
 

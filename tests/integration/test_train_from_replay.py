@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-
 import pytest
+from run_tables import rows
 
 import wiserl
 from common.errors import InvalidFieldError
@@ -31,11 +30,6 @@ SMALL = {
 }
 
 
-def rows(outcome):
-    with (outcome.folder / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.mark.parametrize(
     "way",
     [{}, {"sync": True}, {"prioritised": True, "n_step": 3}, {"replay_storage": "disk"}],
@@ -50,7 +44,7 @@ def test_a_run_meets_its_budget_and_its_ratio_exactly(tmp_path, way):
     assert outcome.metrics["replay/ratio"] == 0.25
     assert outcome.metrics["replay/size"] <= 600
     assert len(outcome.final.returns) == 3
-    found = rows(outcome)
+    found = rows(outcome.folder)
     steps = [int(row["global_step"]) for row in found]
     assert steps == sorted(steps)
     assert steps[-1] == 900
@@ -61,8 +55,7 @@ def test_a_run_meets_its_budget_and_its_ratio_exactly(tmp_path, way):
 def test_every_episode_is_recorded_once(tmp_path):
     outcome = wiserl.train("dqn", runs=tmp_path, **SMALL)
 
-    with (outcome.folder / "episodes.csv").open(newline="") as file:
-        episodes = list(csv.DictReader(file))
+    episodes = rows(outcome.folder, "episodes")
     assert len(episodes) == outcome.metrics["rollout/episodes"]
     assert sum(int(row["length"]) for row in episodes) <= 900
     assert sum(int(row["length"]) for row in episodes) > 700
@@ -113,9 +106,7 @@ def test_a_run_begins_with_what_another_has_learned(tmp_path):
     first = wiserl.train("dqn", runs=tmp_path, **SMALL)
     second = wiserl.train("dqn", runs=tmp_path, init_from=first.folder, **SMALL)
 
-    with (second.folder / "evaluations.csv").open(newline="") as file:
-        begun = next(csv.DictReader(file))
-    assert begun["global_step"] == "0"
+    assert rows(second.folder, "evaluations")[0]["global_step"] == "0"
     again = wiserl.load(first.folder)
     assert again is not None
     assert second.environment_steps == 900

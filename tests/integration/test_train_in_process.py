@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import yaml
+from run_tables import rows
 
 import wiserl
 from common.errors import InvalidFieldError, WiseRLError
@@ -31,11 +31,6 @@ SMALL = {
     "in_process": True,
     "threads": 1,
 }
-
-
-def rows(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def without_time(found):
@@ -73,7 +68,7 @@ def test_the_folder_holds_the_whole_record(outcome):
 
 
 def test_metrics_follow_the_rounds(outcome):
-    found = rows(outcome.folder / "metrics.csv")
+    found = rows(outcome.folder)
     assert [row["version"] for row in found] == [str(i + 2) for i in range(len(found))]
     assert found[-1]["global_step"] == "700"
     for name in ("rollout/ep_rew_mean", "train/loss", "time/fps"):
@@ -81,7 +76,7 @@ def test_metrics_follow_the_rounds(outcome):
 
 
 def test_evaluations_stand_in_the_order_of_versions_the_final_one_last(outcome):
-    found = rows(outcome.folder / "evaluations.csv")
+    found = rows(outcome.folder, "evaluations")
     assert [(row["final"], row["episodes"]) for row in found] == [
         ("0", "3"),
         ("0", "3"),
@@ -90,7 +85,7 @@ def test_evaluations_stand_in_the_order_of_versions_the_final_one_last(outcome):
     assert found[0]["global_step"] == "0"
     assert int(found[1]["global_step"]) >= 350
     assert found[2]["global_step"] == "700"
-    assert int(found[2]["version"]) == len(rows(outcome.folder / "metrics.csv")) + 1
+    assert int(found[2]["version"]) == len(rows(outcome.folder)) + 1
 
 
 def test_the_result_says_how_it_ended(outcome):
@@ -105,7 +100,7 @@ def test_the_same_seed_gives_the_same_record_and_another_seed_another(outcome, t
     again = wiserl.train("ppo", runs=tmp_path, seed=3, **SMALL)
     for name in ("episodes.csv", "evaluations.csv", "policy.onnx"):
         assert (again.folder / name).read_bytes() == (outcome.folder / name).read_bytes()
-    first, second = (rows(one.folder / "metrics.csv") for one in (outcome, again))
+    first, second = (rows(one.folder) for one in (outcome, again))
     assert without_time(first) == without_time(second)
     other = wiserl.train("ppo", runs=tmp_path, seed=4, **SMALL)
     assert (other.folder / "episodes.csv").read_bytes() != (
@@ -264,7 +259,7 @@ def test_nested_observations_masks_and_a_discrete_start_go_all_the_way(tmp_path,
     settings = SMALL | {"env": "masked_environment:Masked"}
     found = wiserl.train("ppo", runs=tmp_path / "runs", **settings)
     assert set(found.final.returns) == {10.0}
-    assert float(rows(found.folder / "metrics.csv")[-1]["rollout/success_rate"]) == 1.0
+    assert float(rows(found.folder)[-1]["rollout/success_rate"]) == 1.0
     agent = wiserl.load(found.folder)
     for kind in range(3):
         observation = {"position": np.zeros(2), "inner": {"kind": kind}}
