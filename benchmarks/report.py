@@ -77,11 +77,25 @@ class Comparison:
     Attributes:
         settings: What ours and the peer's were told.
         spent: Where the learner's time went, with names of `times` in braces.
+        environment: What they train on.
     """
 
     settings: str
     spent: str
+    environment: str = "CartPole"
 
+
+FROM_REPLAY = (
+    "Between two rows of `metrics.csv` the\n"
+    "learner takes gradient steps for {update:.1f} ms, draws what they train on for\n"
+    "{sample:.1f} ms, and waits for samplers for {wait:.1f} ms."
+)
+CONTINUOUS = Comparison(
+    "Networks of 256 and 256 units, a gradient step of 256 transitions for every\n"
+    "environment step, one torch thread each; runs in turns.",
+    FROM_REPLAY,
+    "Pendulum",
+)
 
 TRAINING = {
     "ppo": Comparison(
@@ -93,17 +107,16 @@ TRAINING = {
     "dqn": Comparison(
         "Networks of 120 and 84 units, a gradient step of 128 transitions for every 10\n"
         "environment steps, one torch thread each; runs in turns.",
-        "Between two rows of `metrics.csv` the\n"
-        "learner takes gradient steps for {update:.1f} ms, draws what they train on for\n"
-        "{sample:.1f} ms, and waits for samplers for {wait:.1f} ms.",
+        FROM_REPLAY,
     ),
+    **dict.fromkeys(("ddpg", "td3", "sac"), CONTINUOUS),
 }
 
 
 def training(record: dict[str, Any]) -> str:
     """Training speed beside a peer."""
     result = record["result"]
-    algorithm = result.get("algorithm", "ppo")
+    algorithm = record["benchmark"].removeprefix("training_speed_")
     told = TRAINING[algorithm]
     ours, peer = result["ours"], result["peer"]
     times = {
@@ -111,7 +124,8 @@ def training(record: dict[str, Any]) -> str:
         for name in result["runs"][0]
     }
     return (
-        f"## Training {algorithm.upper()} on CartPole at equal settings\n\n{told.settings}\n\n"
+        f"## Training {algorithm.upper()} on {told.environment} at equal settings\n\n"
+        f"{told.settings}\n\n"
         "| system | steps/s, median (range) |\n|---|---|\n"
         f"| WiseRL, gRPC learner and {result['workers']} workers "
         f"| {spread(ours)} |\n"
@@ -285,8 +299,7 @@ def page() -> str:
     rolled = [record for record in records.values() if record["benchmark"].startswith("rolling_")]
     sections = {
         "samplers": samplers,
-        "training_speed": training,
-        "training_speed_dqn": training,
+        **{f"training_speed_{algorithm}": training for algorithm in TRAINING},
         "rolling": rolling,
         "ingest": ingest,
         "replay": replay,

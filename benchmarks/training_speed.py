@@ -1,13 +1,16 @@
-"""Steps a second of training on CartPole, ours beside a peer's at equal settings.
+"""Steps a second of training, ours beside a peer's at equal settings.
 
-PPO: 8 environments x 128 steps, minibatches of 256, 4 epochs, 64x64 networks. DQN: a network of
-120 and 84 units, a gradient step of 128 transitions for every 10 environment steps, a buffer of
-10,000, a target network copied every 500 environment steps. One torch thread each. Ours is the
-whole distributed form: a gRPC learner and sampler processes. Runs alternate, so that a change of
-the machine's speed meets both; quote the ratio of medians.
+CartPole for PPO: 8 environments x 128 steps, minibatches of 256, 4 epochs, 64x64 networks; and for
+DQN: a network of 120 and 84 units, a gradient step of 128 transitions for every 10 environment
+steps, a buffer of 10,000, a target network copied every 500 environment steps. Pendulum for DDPG,
+TD3 and SAC: networks of 256x256, a gradient step of 256 transitions for every environment step.
+One torch thread each. Ours is the whole distributed form: a gRPC learner and sampler processes.
+Runs alternate, so that a change of the machine's speed meets both; quote the ratio of medians.
 
-    python benchmarks/training_speed.py --peer /path/to/peer/python --name training_speed
+    python benchmarks/training_speed.py --peer /path/to/peer/python --name training_speed_ppo
     python benchmarks/training_speed.py --algorithm dqn --peer ... --name training_speed_dqn
+    python benchmarks/training_speed.py --algorithm sac --steps 4000 --peer ... --name \
+        training_speed_sac
 """
 
 from __future__ import annotations
@@ -24,6 +27,10 @@ import harness
 from learner import tables
 
 COMMON = ("--eval-points", "0", "--final-eval-episodes", "1", "--threads", "1", "--quiet")
+CONTINUOUS = (
+    *("--n-envs", "8", "--replay-ratio", "1", "--batch-size", "256", "--buffer-size", "100000"),
+    *("--learning-starts", "500", "--hidden-sizes", "256", "256"),
+)
 SETTINGS = {
     "ppo": (
         *("--n-envs", "8", "--n-steps", "128", "--n-minibatches", "4", "--epochs", "4"),
@@ -34,15 +41,23 @@ SETTINGS = {
         *("10000", "--learning-starts", "1000", "--hidden-sizes", "120", "84"),
         *("--target-update-interval", "50", "--learning-rate", "2.5e-4"),
     ),
+    **dict.fromkeys(("ddpg", "td3", "sac"), CONTINUOUS),
 }
+ENVIRONMENTS = {"ppo": "CartPole-v1", "dqn": "CartPole-v1"}
+"""The others train on Pendulum."""
 WARM_UP_SHARE = 0.1
+
+
+def environment(options: argparse.Namespace) -> str:
+    """What both train on."""
+    return ENVIRONMENTS.get(options.algorithm, "Pendulum-v1")
 
 
 def ours(options: argparse.Namespace, seed: int) -> dict[str, float]:
     """Steps a second after a warm-up, and where a round's time went (medians, milliseconds)."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "wiserl.cli", "train", options.algorithm]
-        command += ["--env", "CartPole-v1"]
+        command += ["--env", environment(options)]
         command += ["--total-steps", str(options.steps), "--seed", str(seed), "--runs", folder]
         command += ["--workers", str(options.workers), *SETTINGS[options.algorithm]]
         command += COMMON
@@ -51,7 +66,9 @@ def ours(options: argparse.Namespace, seed: int) -> dict[str, float]:
         columns = tables.read(path)
     steps = [float(text) for text in columns["global_step"]]
     elapsed = [float(text) for text in columns["time/time_elapsed"]]
-    first = int(len(steps) * WARM_UP_SHARE)
+    updates = columns["train/n_updates"]
+    begun = next(row for row, text in enumerate(updates) if text and float(text) > 0)
+    first = begun + int((len(steps) - begun) * WARM_UP_SHARE)
     found = {"steps_per_second": (steps[-1] - steps[first]) / (elapsed[-1] - elapsed[first])}
     for name in ("wait", "sample", "update", "publish"):
         if f"time/{name}_seconds" in columns:
@@ -64,6 +81,7 @@ def peer(options: argparse.Namespace) -> dict[str, float]:
     """What the peer's script prints."""
     script = str(Path(__file__).parent / "peers" / "sb3.py")
     command = [options.peer, script, options.algorithm, "--steps", str(options.steps)]
+    command += ["--env", environment(options)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 

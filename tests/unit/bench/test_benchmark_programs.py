@@ -76,12 +76,14 @@ def test_training_speed_is_told_of_every_algorithm(page):
     rounds = speed | {"runs": [{"wait_ms": 7.0, "update_ms": 8.0}]}
     replay = {"wait_ms": 1.0, "update_ms": 2.0, "sample_ms": 3.0}
     text = page(
-        training_speed=rounds,
+        training_speed_ppo=rounds | {"algorithm": "ppo"},
         training_speed_dqn=speed | {"algorithm": "dqn", "runs": [replay]},
+        training_speed_sac=speed | {"algorithm": "sac", "runs": [replay]},
     )
     assert "Training PPO on CartPole" in text
     assert "8 ms are the update\nand 7 ms the wait" in text
     assert "Training DQN on CartPole" in text
+    assert "Training SAC on Pendulum" in text
     assert "for 2.0 ms, draws what they train on for\n3.0 ms" in text
 
 
