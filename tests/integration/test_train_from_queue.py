@@ -104,7 +104,7 @@ def test_a_finished_run_goes_on_with_more_steps(tmp_path):
     assert second.version > first.version
     assert set(second.losses) <= {"ended", "beyond_budget"}
     assert second.metrics["train/n_updates"] > first.metrics["train/n_updates"]
-    steps = [int(row["global_step"]) for row in rows(second)]
+    steps = [int(row["global_step"]) for row in rows(second.folder)]
     assert steps == sorted(steps)
     assert steps[-1] == 1500
 

@@ -71,7 +71,7 @@ def test_a_finished_run_goes_on_with_more_steps(tmp_path):
     assert second.folder == first.folder
     assert second.environment_steps == 1500
     assert second.version > first.version
-    found = rows(second)
+    found = rows(second.folder)
     steps = [int(row["global_step"]) for row in found]
     assert steps == sorted(steps)
     assert steps[-1] == 1500
@@ -95,9 +95,9 @@ def test_a_policy_gradient_run_goes_on(tmp_path):
     second = wiserl.resume(first.folder, total_steps=1000)
 
     assert second.environment_steps == 1000
-    found = rows(second)
+    found = rows(second.folder)
     assert [row["global_step"] for row in found][-1] == "1000"
-    assert int(found[-1]["rollout/episodes"]) > int(rows(first)[3]["rollout/episodes"])
+    assert int(found[-1]["rollout/episodes"]) > int(rows(first.folder)[3]["rollout/episodes"])
     versions = [int(row["version"]) for row in found]
     assert versions == sorted(set(versions))
 
