@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
-import grpc.aio
-from grpc_status import rpc_status
 
 from common.security import TOKEN_METADATA
-from learner.front import statuses
+from learner.front.interception import Interceptor, abort
 from learner.front.refusals import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
+    from learner.front.interception import Context, Handler
     from learner.front.tokens import Tokens
 
 _HEALTH = "/grpc.health.v1.Health/"
 """Open to whoever gets through TLS, as load balancers expect; it says no more than a status."""
 
 
-class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in the stubs alone
+class Authentication(Interceptor):
     """Lets those calls through whose token allows them.
 
     Args:
@@ -31,38 +30,30 @@ class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # ge
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
 
-    async def intercept_service(
-        self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]
-        ],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    def handler_of(self, call: grpc.HandlerCallDetails, handler: Handler | None) -> Handler | None:
         """The handler of a call, or one that refuses it."""
-        method = handler_call_details.method
-        if method.startswith(_HEALTH):
-            return await continuation(handler_call_details)
-        metadata = {str(key): value for key, value in handler_call_details.invocation_metadata}
+        if call.method.startswith(_HEALTH):
+            return handler
+        metadata = {str(key): value for key, value in call.invocation_metadata}
         authorization = metadata.get(TOKEN_METADATA)
         try:
-            self._tokens.check(method, authorization if isinstance(authorization, str) else None)
+            self._tokens.check(
+                call.method, authorization if isinstance(authorization, str) else None
+            )
         except Refusal as refusal:
             return _refusing(refusal)
-        return await continuation(handler_call_details)
+        return handler
 
 
-def _refusing(refusal: Refusal) -> grpc.RpcMethodHandler[Any, Any]:
+def _refusing(refusal: Refusal) -> Handler:
     """A handler for any kind of call.
 
     Of a stream of requests nothing is received until the handler asks for it, which this one never
     does: 64 MiB of a stranger's stay with the stranger.
     """
 
-    async def refuse(
-        _: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[bytes]:
-        status = rpc_status.to_status(statuses.to_status(refusal))
-        await context.abort(status.code, status.details, status.trailing_metadata)
+    async def refuse(_: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+        await abort(context, refusal)
         yield b""  # makes it the generator that a handler of streams is
 
     return grpc.stream_stream_rpc_method_handler(refuse)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import grpc.aio
 from grpc_health.v1 import health_pb2
 from prometheus_client import Counter, Histogram
 
+from learner.front.interception import Interceptor, within
 from protos.wiserl.v1 import learner_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from prometheus_client import CollectorRegistry
 
-    Handler = grpc.RpcMethodHandler[Any, Any]
-    Context = grpc.aio.ServicerContext[Any, Any]
+    from learner.front.interception import Context, Handler
+
+_Labels = tuple[str, str, str]
 
 _LABELS = ("grpc_type", "grpc_service", "grpc_method")
 _BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -45,7 +47,7 @@ _UNKNOWN = ("unary", "unknown", "unknown")
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
-class RpcMetrics(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in the stubs alone
+class RpcMetrics(Interceptor):
     """Stands before all other interceptors, so that what they refuse is counted, too.
 
     Args:
@@ -70,61 +72,25 @@ class RpcMetrics(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generi
             registry=registry,
         )
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    def handler_of(self, call: grpc.HandlerCallDetails, handler: Handler | None) -> Handler | None:
         """The handler of a call, counted."""
-        handler = await continuation(handler_call_details)
-        labels = _KNOWN.get(handler_call_details.method, _UNKNOWN)
-        return self._counted(handler, labels) if handler else handler
+        if handler is None:
+            return None
+        labels = _KNOWN.get(call.method, _UNKNOWN)
+        return within(handler, lambda context: self._counted(context, labels))
 
-    def _counted(self, handler: Handler, labels: tuple[str, str, str]) -> Handler:
-        if handler.response_streaming:
-            serve = handler.stream_stream or handler.unary_stream
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
-            )
-            counted: Any = self._stream(serve, labels)
-        else:
-            make, counted = (
-                grpc.unary_unary_rpc_method_handler,
-                self._unary(handler.unary_unary, labels),
-            )
-        return make(counted, handler.request_deserializer, handler.response_serializer)
+    @contextlib.asynccontextmanager
+    async def _counted(self, context: Context, labels: _Labels) -> AsyncIterator[None]:
+        self._started.labels(*labels).inc()
+        began = time.perf_counter()
+        try:
+            yield
+        except BaseException as error:
+            self._ended(labels, began, _code(context, error))
+            raise
+        self._ended(labels, began, "OK")
 
-    def _unary(self, handle: Any, labels: tuple[str, str, str]) -> Any:  # noqa: ANN401
-        async def serve(request: object, context: Context) -> object:
-            self._started.labels(*labels).inc()
-            began = time.perf_counter()
-            try:
-                response = await handle(request, context)
-            except BaseException as error:
-                self._ended(labels, began, _code(context, error))
-                raise
-            self._ended(labels, began, "OK")
-            return response
-
-        return serve
-
-    def _stream(self, handle: Any, labels: tuple[str, str, str]) -> Any:  # noqa: ANN401
-        async def serve(request: object, context: Context) -> AsyncIterator[object]:
-            self._started.labels(*labels).inc()
-            began = time.perf_counter()
-            try:
-                async for response in handle(request, context):
-                    yield response
-            except BaseException as error:
-                self._ended(labels, began, _code(context, error))
-                raise
-            self._ended(labels, began, "OK")
-
-        return serve
-
-    def _ended(self, labels: tuple[str, str, str], began: float, code: str) -> None:
+    def _ended(self, labels: _Labels, began: float, code: str) -> None:
         self._handled.labels(*labels, code).inc()
         self._seconds.labels(*labels).observe(time.perf_counter() - began)
 
