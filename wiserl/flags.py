@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from learner.front.security import ServerSecurity
+    from learner.front.settings import Limits
     from wiserl.settings import Settings
 
 KeyValues = Annotated[
@@ -133,12 +134,34 @@ class ServeFlags(StatusOptions):
     insecure: bool = False
     """Accept that calls from other machines are not encrypted, or not authenticated."""
 
+    sampler_bytes_per_second: int = 256 << 20
+    """Bytes a second that one sampler may send, beyond which it is told to wait; a quarter of what
+    a push moves on one machine. 0 for as many as it can."""
+
     expect_samplers: int | None = None
     """Samplers that the first round waits for; the same seed then gives the same run."""
 
     recover: bool = False
     """Go on with the newest unfinished run of this algorithm, environment and seed under --runs;
     start one only where there is none. For a learner that something else starts again."""
+
+    def __post_init__(self) -> None:
+        """Refuses a quota below 0.
+
+        Raises:
+            InvalidFieldError: What is said above.
+        """
+        if self.sampler_bytes_per_second < 0:
+            raise InvalidFieldError(
+                "sampler_bytes_per_second",
+                f"{self.sampler_bytes_per_second} is below 0; 0 sets no limit",
+            )
+
+    def limits(self) -> Limits:
+        """What a sampler may ask for."""
+        from learner.front.settings import Limits
+
+        return Limits(bytes_per_second=self.sampler_bytes_per_second or None)
 
     def security(self) -> ServerSecurity:
         """How the address is protected.

@@ -15,7 +15,7 @@ from common.logging import Logger
 from common.machine import usable_cores
 from learner import header
 from learner.front.coordinator import Coordinator
-from learner.front.settings import FrontSettings, RunIdentity
+from learner.front.settings import FrontSettings, Limits, RunIdentity
 from learner.header import MappedHeader
 from learner.observer import Observer, Observers
 from learner.run_folder import RunFolder
@@ -92,6 +92,7 @@ def serve(
     security: ServerSecurity,
     *,
     status: StatusOptions | None = None,
+    limits: Limits | None = None,
     expect_samplers: int | None = None,
 ) -> Outcome:
     """Trains with whatever samplers come to `address`.
@@ -99,7 +100,7 @@ def serve(
     Raises:
         WiseRLError: Anything that a person has to mend.
     """
-    with _Launch(order, expect_samplers=expect_samplers) as launch:
+    with _Launch(order, expect_samplers=expect_samplers, limits=limits) as launch:
         outcome = launch.serve(address, security, status)
     return _drawn(outcome)
 
@@ -121,14 +122,19 @@ class _Origin(Observer):
 class _Launch(contextlib.ExitStack):
     """One run, and everything that has to end with it."""
 
-    def __init__(self, order: Order, *, expect_samplers: int | None) -> None:
+    def __init__(
+        self, order: Order, *, expect_samplers: int | None, limits: Limits | None = None
+    ) -> None:
         super().__init__()
         self._order = order
         self._run = order.run
         self._started = dt.datetime.now().astimezone()
         environments = order.run.training_environment(), order.run.evaluation_environment()
         settings = FrontSettings(
-            order.run.total_steps, seed=order.run.seed, expect_samplers=expect_samplers
+            order.run.total_steps,
+            seed=order.run.seed,
+            expect_samplers=expect_samplers,
+            limits=limits or Limits(),
         )
         self._folder, run_id = self.enter_context(self._opened_folder())
         self._header = self.enter_context(self._opened_header())

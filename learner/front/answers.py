@@ -145,7 +145,12 @@ class Answers:
         return self._bulletin.news(session, request, publication)
 
     def push(
-        self, now: float, request: learner_pb2.PushTrajectoriesRequest, *, since: float
+        self,
+        now: float,
+        request: learner_pb2.PushTrajectoriesRequest,
+        *,
+        since: float,
+        received_bytes: int = 0,
     ) -> learner_pb2.PushTrajectoriesResponse | None:
         """Takes a push, or says why not; None while there is no room, and it may wait for longer.
 
@@ -156,6 +161,8 @@ class Answers:
             now: The time.
             request: The push.
             since: When it arrived.
+            received_bytes: That came with it and are not charged to its sampler yet; 0 where it is
+                looked at again, or came over no network.
 
         Raises:
             Refusal: As the contract says for `PushTrajectories`; nothing of it is stored then.
@@ -166,6 +173,7 @@ class Answers:
         session = self._sessions.get(request.sampler_id)
         if since < session.registered_at:
             raise Refusal.superseded()
+        session.charge(now, received_bytes)
         rolling, met = self._dealer.round, self.budget_met
         verdict = self._intake.push(
             now, session, request, since=since, newest_version=self.newest_version
@@ -181,15 +189,20 @@ class Answers:
         )
 
     def report(
-        self, now: float, request: learner_pb2.ReportEpisodesRequest
+        self,
+        now: float,
+        request: learner_pb2.ReportEpisodesRequest,
+        *,
+        received_bytes: int = 0,
     ) -> learner_pb2.ReportEpisodesResponse:
-        """Files the episodes of an evaluation.
+        """Files the episodes of an evaluation; see `push` for `received_bytes`.
 
         Raises:
             Refusal: As the contract says for `ReportEpisodes`; nothing of it is filed then.
         """
         self._check_run(request.run_id)
         session = self._sessions.get(request.sampler_id)
+        session.charge(now, received_bytes)
         for i, episode in enumerate(request.episodes):
             try:
                 admission.check_episode(episode.episode, self._intake.agents)

@@ -72,6 +72,17 @@ class Refusal(WiseRLError):  # noqa: N818 - it is an answer, not a failure
         )
 
     @classmethod
+    def over_quota(cls, bytes_per_second: int, early_seconds: float) -> Self:
+        """A sampler sends more than its share; the same call will be taken later."""
+        return cls(
+            Code.RESOURCE_EXHAUSTED,
+            Reason.OVER_QUOTA,
+            f"this sampler sends more than {bytes_per_second} bytes a second; repeat the same call "
+            f"in {early_seconds:.2f} s, or raise the learner's --sampler-bytes-per-second",
+            retry_seconds=early_seconds,
+        )
+
+    @classmethod
     def draining(cls) -> Self:
         """The learner is about to stop without having finished; it, or the next one, returns."""
         return cls(

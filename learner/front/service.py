@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
-
-from grpc_status import rpc_status
+import contextlib
+from typing import TYPE_CHECKING
 
 from common.logging import Logger
-from learner.front import statuses
+from learner.front.interception import abort
+from learner.front.parsing import request_bytes
 from learner.front.refusals import Refusal
 from learner.front.sharing import EVERYONE, pushes_of
 from protos.wiserl.v1 import learner_pb2, learner_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
-    from typing import Any, TypeVar
+    from collections.abc import AsyncIterator
 
-    import grpc
-
+    from learner.front.interception import Context
     from learner.front.settings import Limits
     from learner.front.sharing import SharedCoordinator, Waiter
-
-    T = TypeVar("T")
-    Context = grpc.aio.ServicerContext[Any, Any]
 
 DEFAULT_INTERVAL_MILLISECONDS = 1000
 SHORTEST_INTERVAL_MILLISECONDS = 100
@@ -45,44 +40,44 @@ class LearnerService(learner_pb2_grpc.LearnerServiceServicer):
         context: Context,
     ) -> learner_pb2.GetRunResponse:
         """See learner.proto."""
-        return await _answered("GetRun", context, self._get_run())
+        async with _refusing("GetRun", context):
+            return await self._get_run()
 
     async def Register(  # noqa: N802
         self, request: learner_pb2.RegisterRequest, context: Context
     ) -> learner_pb2.RegisterResponse:
         """See learner.proto."""
-        return await _answered("Register", context, self._register(request))
+        async with _refusing("Register", context):
+            return await self._register(request)
 
     async def PullWeights(  # noqa: N802
         self, request: learner_pb2.PullWeightsRequest, context: Context
     ) -> learner_pb2.PullWeightsResponse:
         """See learner.proto."""
-        return await _answered("PullWeights", context, self._pull(request))
+        async with _refusing("PullWeights", context):
+            return await self._pull(request)
 
     async def PushTrajectories(  # noqa: N802
         self, request: learner_pb2.PushTrajectoriesRequest, context: Context
     ) -> learner_pb2.PushTrajectoriesResponse:
         """See learner.proto."""
-        return await _answered("PushTrajectories", context, self._push(request))
+        async with _refusing("PushTrajectories", context):
+            return await self._push(request)
 
     async def ReportEpisodes(  # noqa: N802
         self, request: learner_pb2.ReportEpisodesRequest, context: Context
     ) -> learner_pb2.ReportEpisodesResponse:
         """See learner.proto."""
-        return await _answered("ReportEpisodes", context, self._report(request))
+        async with _refusing("ReportEpisodes", context):
+            return await self._report(request)
 
     async def WatchRun(  # noqa: N802
         self, request: learner_pb2.WatchRunRequest, context: Context
     ) -> AsyncIterator[learner_pb2.WatchRunResponse]:
         """See learner.proto."""
-        try:
+        async with _refusing("WatchRun", context):
             async for response in self._watch(request):
                 yield response
-        except Refusal as refusal:
-            await _abort(context, refusal)
-        except Exception:  # noqa: BLE001 - whatever it is, the client gets a status
-            _log.exception("rpc_defect", rpc="WatchRun")
-            await _abort(context, Refusal.defect())
 
     async def _get_run(self) -> learner_pb2.GetRunResponse:
         with self._shared.locked() as coordinator:
@@ -124,7 +119,7 @@ class LearnerService(learner_pb2_grpc.LearnerServiceServicer):
     ) -> learner_pb2.PushTrajectoriesResponse:
         """Holds a push while there is no room; where its caller hangs up, nothing is stored."""
         since = self._shared.now()
-        response = self._offer(request, since)
+        response = self._offer(request, since, received_bytes=request_bytes.get())
         if response is not None:
             return response
         # A sampler has one push at a time: this one is a later attempt of whatever waits, or the
@@ -141,16 +136,24 @@ class LearnerService(learner_pb2_grpc.LearnerServiceServicer):
         return response
 
     def _offer(
-        self, request: learner_pb2.PushTrajectoriesRequest, since: float
+        self,
+        request: learner_pb2.PushTrajectoriesRequest,
+        since: float,
+        *,
+        received_bytes: int = 0,
     ) -> learner_pb2.PushTrajectoriesResponse | None:
         with self._shared.locked() as coordinator:
-            return coordinator.push(self._shared.now(), request, since=since)
+            return coordinator.push(
+                self._shared.now(), request, since=since, received_bytes=received_bytes
+            )
 
     async def _report(
         self, request: learner_pb2.ReportEpisodesRequest
     ) -> learner_pb2.ReportEpisodesResponse:
         with self._shared.locked() as coordinator:
-            return coordinator.report(self._shared.now(), request)
+            return coordinator.report(
+                self._shared.now(), request, received_bytes=request_bytes.get()
+            )
 
     async def _watch(
         self, request: learner_pb2.WatchRunRequest
@@ -186,17 +189,13 @@ class LearnerService(learner_pb2_grpc.LearnerServiceServicer):
                     return
 
 
-async def _answered(rpc: str, context: Context, work: Awaitable[T]) -> T:
+@contextlib.asynccontextmanager
+async def _refusing(rpc: str, context: Context) -> AsyncIterator[None]:
+    """Answers whatever is raised within by a status."""
     try:
-        return await work
+        yield
     except Refusal as refusal:
-        await _abort(context, refusal)
-    except Exception:  # noqa: BLE001
+        await abort(context, refusal)
+    except Exception:  # noqa: BLE001 - whatever it is, the client gets a status
         _log.exception("rpc_defect", rpc=rpc)
-        await _abort(context, Refusal.defect())
-
-
-async def _abort(context: Context, refusal: Refusal) -> NoReturn:
-    status = rpc_status.to_status(statuses.to_status(refusal))
-    await context.abort(status.code, status.details, status.trailing_metadata)
-    raise AssertionError("abort returns never")
+        await abort(context, Refusal.defect())

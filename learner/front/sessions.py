@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import Reason
 from common.statuses import Code
+from learner.front.quota import ByteQuota
 from learner.front.refusals import Refusal
 from learner.rounds import Seat
 from learner.totals import SamplerTotals, Totals
@@ -66,6 +67,7 @@ class Session:
         grants: By grant id; what a pull answers.
         lives: By slot: incarnation, and the first row that it may push next.
         stale: Which of its last fragments were too old.
+        quota: What it may send; None for no limit. It outlives a new registration.
     """
 
     sampler_id: str
@@ -95,6 +97,17 @@ class Session:
     stale: collections.deque[bool] = dataclasses.field(
         default_factory=lambda: collections.deque(maxlen=JUDGED)
     )
+    quota: ByteQuota | None = None
+
+    def charge(self, now: float, size_bytes: int) -> None:
+        """Counts a message that has come.
+
+        Raises:
+            Refusal: RESOURCE_EXHAUSTED with RetryInfo: it came too early, and counts nothing.
+        """
+        early = self.quota.charge(now, size_bytes) if self.quota and size_bytes else 0.0
+        if self.quota and early:
+            raise Refusal.over_quota(self.quota.bytes_per_second, early)
 
     def judge(self, fragments: int, *, is_stale: bool) -> bool:
         """Notes whether fragments were too old; answers whether most of the last ones were.
@@ -191,11 +204,16 @@ class Sessions:
             registered_at=now,
             pulled_at=now,
             moved_at=now,
+            quota=former.quota if former else self._quota(),
         )
         self._gone.pop(request.sampler_id, None)
         self._live[session.sampler_id] = session
         self.changed.add(session.sampler_id)
         return session
+
+    def _quota(self) -> ByteQuota | None:
+        rate = self._limits.bytes_per_second
+        return None if rate is None else ByteQuota(rate)
 
     def _remembered(self, sampler_id: str) -> SamplerTotals:
         """What is known of a sampler; of the others, no more are remembered than there is room."""

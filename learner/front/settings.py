@@ -16,7 +16,7 @@ PROTOCOL_VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a sampler may ask for; all but the push budget are advertised in `GetRun`.
+    """What a sampler may ask for; all but the last two are advertised in `GetRun`.
 
     Attributes:
         max_message_bytes: Of one request or response, fixed when the server starts.
@@ -28,6 +28,8 @@ class Limits:
         max_slots: Of one sampler.
         push_budget_bytes: For the pushes of all samplers together; each sets its share aside when
             it registers.
+        bytes_per_second: That one sampler may push and report in the long run (see `ByteQuota`);
+            None for as many as it can.
     """
 
     max_message_bytes: int = 64 << 20
@@ -36,6 +38,7 @@ class Limits:
     push_deadline_milliseconds: int = 30_000
     max_slots: int = 4_096
     push_budget_bytes: int = 1 << 30
+    bytes_per_second: int | None = None
 
     def __post_init__(self) -> None:
         """Refuses limits with which no sampler could keep its lease.
@@ -44,8 +47,9 @@ class Limits:
             InvalidFieldError: A limit below 1, or a wait that is not shorter than the lease.
         """
         for field in dataclasses.fields(self):
-            if getattr(self, field.name) < 1:
-                raise InvalidFieldError(field.name, f"{getattr(self, field.name)} is below 1")
+            value = getattr(self, field.name)
+            if value is not None and value < 1:
+                raise InvalidFieldError(field.name, f"{value} is below 1")
         if self.wait_milliseconds >= self.lease_milliseconds:
             raise InvalidFieldError(
                 "wait_milliseconds",

@@ -32,6 +32,7 @@ def run(arguments: Sequence[str]) -> int:
             f"{host}:{serving.port}",
             security,
             status=serving,
+            limits=serving.limits(),
             expect_samplers=serving.expect_samplers,
         ),
     )
