@@ -6,6 +6,7 @@ Events are snake_case names with key-values: `logger.info("sampler_registered", 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from common.errors import InvalidFieldError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 LEVEL_VARIABLE = "WISERL_LOG_LEVEL"
 
@@ -32,6 +33,7 @@ class _Output:
     def __init__(self) -> None:
         self.threshold = _LEVELS["info"]
         self.context: dict[str, object] = {}
+        self.bound: list[dict[str, object]] = []
         self._stream: TextIO | None = None
         self._renderer: tuple[TextIO, Callable[..., None]] | None = None
 
@@ -46,7 +48,12 @@ class _Output:
         renderer = self._renderer
         if renderer is None or renderer[0] is not stream:
             self._renderer = renderer = (stream, _renderer(stream))
-        renderer[1](level, event, {**self.context, **values})
+        renderer[1](level, event, {**self.context, **self._bound_now(), **values})
+
+    def _bound_now(self) -> dict[str, object]:
+        found = {name: value for values in self.bound for name, value in values.items()}
+        asked = {name: value() if callable(value) else value for name, value in found.items()}
+        return {name: value for name, value in asked.items() if value is not None}
 
 
 _output = _Output()
@@ -67,6 +74,21 @@ def configure(*, stream: TextIO | None = None, level: str | None = None, **conte
     if name not in _LEVELS:
         raise InvalidFieldError(LEVEL_VARIABLE, f"{name!r} is none of {', '.join(_LEVELS)}")
     _output.configure(_LEVELS[name], stream, context)
+
+
+@contextlib.contextmanager
+def bound(**values: object) -> Iterator[None]:
+    """Every line of this process that is written within, by any thread, has these key-values.
+
+    Args:
+        values: By name. A function is asked at every line; None leaves the name out. Those of an
+            event itself come first.
+    """
+    _output.bound.append(values)
+    try:
+        yield
+    finally:
+        _output.bound.remove(values)
 
 
 class Logger:

@@ -149,6 +149,7 @@ class LearnerClient:
         seconds = min(_GET_RUN_SECONDS, self._connect_timeout_seconds or _GET_RUN_SECONDS)
         run = await self._never_refused(self._get_run, lambda: payload, seconds)
         self._limits = run.limits
+        self.record.found(run)
         if run.limits.max_message_bytes > self._receives_bytes:
             # A channel's limits are fixed when it is opened.
             await self.close()
@@ -158,7 +159,9 @@ class LearnerClient:
     async def register(self, request: learner_pb2.RegisterRequest) -> learner_pb2.RegisterResponse:
         """Registers; waits for the learner's export of the policy."""
         payload = request.SerializeToString()
-        return await self._never_refused(self._register, lambda: payload, _REGISTER_SECONDS)
+        response = await self._never_refused(self._register, lambda: payload, _REGISTER_SECONDS)
+        self.record.registered(response)
+        return response
 
     async def pull(
         self, request: Callable[[], learner_pb2.PullWeightsRequest]

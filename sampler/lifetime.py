@@ -82,8 +82,14 @@ class Lifetime:
         beating, status = loop.create_task(self._beat()), self._told()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
+        record = self._client.record
         try:
-            await self._life
+            with logging.bound(
+                run_id=lambda: record.run_id,
+                index=lambda: record.index,
+                version=lambda: record.version or None,
+            ):
+                await self._life
         except asyncio.CancelledError:
             if self._signal is None:
                 raise

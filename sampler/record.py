@@ -20,7 +20,9 @@ class Record:
         calls: Answered calls by method and the name of their status code.
         pulled_at: When a pull was answered last, on the clock of `time.monotonic`.
         progress: As it was told the learner last; totals since registration.
-        version: The newest policy version heard of.
+        run_id: The run that the learner serves; None until one was heard of.
+        index: The sampler's number in the run; None until it is registered.
+        version: The newest policy version of the run that was heard of.
     """
 
     calls: collections.Counter[tuple[str, str]] = dataclasses.field(
@@ -30,7 +32,18 @@ class Record:
     progress: learner_pb2.SamplerProgress = dataclasses.field(
         default_factory=learner_pb2.SamplerProgress
     )
+    run_id: str | None = None
+    index: int | None = None
     version: int = 0
+
+    def found(self, run: learner_pb2.GetRunResponse) -> None:
+        """A learner said what run it serves; versions of another one count no more."""
+        if run.run_id != self.run_id:
+            self.run_id, self.index, self.version = run.run_id, None, 0
+
+    def registered(self, response: learner_pb2.RegisterResponse) -> None:
+        """The learner let this sampler in."""
+        self.index = response.index
 
     def pulled(self, response: learner_pb2.PullWeightsResponse) -> None:
         """A pull was answered."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.errors import InvalidFieldError
-from common.logging import Logger
+from common.logging import Logger, bound
 from common.machine import usable_cores
 from learner import header
 from learner.front.coordinator import Coordinator
@@ -139,7 +139,8 @@ class _Launch(contextlib.ExitStack):
         self._folder, run_id = self.enter_context(self._opened_folder())
         self._header = self.enter_context(self._opened_header())
         self._identity = RunIdentity(run_id, order.algorithm, *environments)
-        self._coordinator = Coordinator(self._identity, settings, self._header)
+        self._coordinator = coordinator = Coordinator(self._identity, settings, self._header)
+        self.enter_context(bound(run_id=run_id, version=lambda: coordinator.newest_version or None))
 
     def train_in_process(self, local: LocalConfig) -> Outcome:
         from sampler.pool import PoolConfig

@@ -8,7 +8,7 @@ import urllib.request
 import grpc
 import pytest
 from front_server import SECONDS, call, refused
-from front_support import make_coordinator, publication, pull_request, register_request
+from front_support import RUN, make_coordinator, publication, pull_request, register_request
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from security_support import VIEWER, Authority
@@ -166,6 +166,7 @@ def test_the_sampler_s_metrics_and_readiness(server, monkeypatch):
     before, record = asyncio.run(talk())
     assert before == "not registered with a learner yet"
     assert record.not_ready() == ""
+    assert (record.run_id, record.index, record.version) == (RUN, 0, 0)
     registry = CollectorRegistry()
     registry.register(RecordCollector(record))
     calls = {"grpc_method": "PullWeights", "grpc_code": "OK"}
@@ -175,6 +176,17 @@ def test_the_sampler_s_metrics_and_readiness(server, monkeypatch):
     later = time.monotonic() + READY_SECONDS + 1
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert "no word of the learner" in record.not_ready()
+
+
+def test_a_record_of_another_run_begins_anew():
+    record = Record()
+    record.found(learner_pb2.GetRunResponse(run_id="a"))
+    record.registered(learner_pb2.RegisterResponse(index=3))
+    record.pulled(learner_pb2.PullWeightsResponse(version=9))
+    record.found(learner_pb2.GetRunResponse(run_id="a"))
+    assert (record.run_id, record.index, record.version) == ("a", 3, 9)
+    record.found(learner_pb2.GetRunResponse(run_id="b"))
+    assert (record.run_id, record.index, record.version) == ("b", None, 0)
 
 
 def test_the_probe(server, monkeypatch, capsys):

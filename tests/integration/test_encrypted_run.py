@@ -72,7 +72,29 @@ def test_a_run_goes_on_behind_tls(tmp_path, credentials, learner):
             assert second.wait(timeout=60) == 143
         assert "run_recovered" in log(tmp_path, 2)
         assert sampling.poll() is None
+    assert_bound(tmp_path, before["run_id"])
     assert len(list(runs.glob("*/*/*/config.yaml"))) == 1
+
+
+def assert_bound(folder, run_id):
+    """Every line of JSON after the first moments says of which run and which version it is."""
+    learner = lines(folder / "learner-2.log")
+    assert {line["run_id"] for line in learner[first(learner, "learner_listening") :]} == {run_id}
+    assert learner[-1]["version"] > 1
+    sampler = lines(folder / "sampler.log")
+    later = [line for line in sampler[first(sampler, "registered") :] if line["index"] == 0]
+    assert len(later) > 1
+    assert {line["run_id"] for line in later} == {run_id}
+    assert {line["process"] for line in later} == {"sampler"}
+    assert later[-1]["version"] > 1
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines() if line.startswith("{")]
+
+
+def first(lines, event):
+    return [line["event"] for line in lines].index(event)
 
 
 def log(folder, number):

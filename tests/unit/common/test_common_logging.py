@@ -40,6 +40,28 @@ def test_json_where_nobody_reads_along():
     }
 
 
+def test_what_is_bound_is_asked_at_every_line_and_ends_with_its_block():
+    stream = io.StringIO()
+    logging.configure(stream=stream, level="info", process="learner")
+    log, versions = logging.Logger(), iter([None, 1, 2])
+    outer = logging.bound(run_id="a", version=lambda: next(versions))
+    with outer:
+        log.info("opened")
+        with logging.bound(run_id="b"):
+            log.info("published", version=7)
+        log.info("stopped")
+    log.info("gone")
+    seen = [(line["event"], line.get("run_id"), line.get("version")) for line in lines(stream)]
+    assert seen == [
+        ("opened", "a", None),
+        ("published", "b", 7),
+        ("stopped", "a", 2),
+        ("gone", None, None),
+    ]
+    assert "version" not in lines(stream)[0]
+    assert {line["process"] for line in lines(stream)} == {"learner"}
+
+
 def test_readable_at_a_terminal():
     stream = Terminal()
     logging.configure(stream=stream, level="info")
