@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 import grpc.aio
@@ -17,16 +17,17 @@ from common.logging import Logger
 from common.statuses import Code, Status
 from protos.wiserl.v1 import learner_pb2
 from sampler.exits import ExitCode, SamplerStopError
+from sampler.method import Method
 from sampler.record import Record
 from sampler.refusals import Refused
-from sampler.retries import Action, Backoff, Patience, action, is_silence
+from sampler.retries import Action, Backoff, action, is_silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from google.protobuf.message import Message
 
-_SERVICE = learner_pb2.DESCRIPTOR.services_by_name["LearnerService"]
+    from common.tracing import Tracing
 
 _GET_RUN_SECONDS = 5.0
 _REGISTER_SECONDS = 60.0
@@ -59,29 +60,6 @@ _SIGNALS = {
 }
 
 
-class _Method(Generic[R]):
-    """A method over raw request bytes: made once, measured, and sent as often as needed."""
-
-    def __init__(self, channel: grpc.aio.Channel, name: str, response: type[R]) -> None:
-        self.name = name
-        self.channel = channel
-        self.patience = Patience()
-        self.call = channel.unary_unary(
-            f"/{_SERVICE.full_name}/{name}",
-            request_serializer=_as_it_is,
-            response_deserializer=response.FromString,
-        )
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether a deadline that passes now says no more than that the learner is busy."""
-        return self.channel.get_state() == grpc.ChannelConnectivity.READY
-
-
-def _as_it_is(payload: bytes) -> bytes:
-    return payload
-
-
 class LearnerClient:
     """The learner at one address.
 
@@ -96,6 +74,7 @@ class LearnerClient:
             start and later; 0 waits for ever.
         credentials: TLS and token; None for plain text.
         draw: The randomness of the pauses between attempts.
+        tracing: Where spans of the calls go; None for nowhere.
 
     Attributes:
         record: What the calls so far tell of this sampler.
@@ -108,12 +87,14 @@ class LearnerClient:
         connect_timeout_seconds: float = 0.0,
         credentials: grpc.ChannelCredentials | None = None,
         draw: random.Random | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._address = address
         self._connect_timeout_seconds = connect_timeout_seconds
         self._credentials = credentials
         self._draw = draw or random.Random()  # noqa: S311 - pauses are no secret
         self.record = Record()
+        self._tracing = tracing
         self._limits = learner_pb2.RunLimits()
         self._silent_since: float | None = None
         self._complained = float("-inf")
@@ -132,11 +113,18 @@ class LearnerClient:
             )
             for own_connection in (False, True)
         )
-        self._get_run = _Method(self._channel, "GetRun", learner_pb2.GetRunResponse)
-        self._register = _Method(self._channel, "Register", learner_pb2.RegisterResponse)
-        self._pull = _Method(self._channel, "PullWeights", learner_pb2.PullWeightsResponse)
-        self._push = _Method(self._wide, "PushTrajectories", learner_pb2.PushTrajectoriesResponse)
-        self._report = _Method(self._channel, "ReportEpisodes", learner_pb2.ReportEpisodesResponse)
+        self._get_run = self._method(self._channel, "GetRun", learner_pb2.GetRunResponse)
+        self._register = self._method(self._channel, "Register", learner_pb2.RegisterResponse)
+        self._pull = self._method(self._channel, "PullWeights", learner_pb2.PullWeightsResponse)
+        self._push = self._method(
+            self._wide, "PushTrajectories", learner_pb2.PushTrajectoriesResponse
+        )
+        self._report = self._method(
+            self._channel, "ReportEpisodes", learner_pb2.ReportEpisodesResponse
+        )
+
+    def _method(self, channel: grpc.aio.Channel, name: str, response: type[R]) -> Method[R]:
+        return Method(channel, name, response, tracing=self._tracing, record=self.record)
 
     async def close(self) -> None:
         """Hangs up; calls under way end with `asyncio.CancelledError`."""
@@ -197,11 +185,13 @@ class LearnerClient:
     async def leave(self, request: learner_pb2.PullWeightsRequest) -> None:
         """The last pull: tried once, for whom it reaches."""
         try:
-            await self._pull.call(request.SerializeToString(), timeout=_LEAVE_SECONDS)
+            await self._pull.attempt(
+                request.SerializeToString(), _LEAVE_SECONDS, wait_for_ready=False
+            )
         except grpc.aio.AioRpcError as error:
             _logger.debug("leave_failed", status=str(statuses.read(error)))
 
-    async def _sized(self, method: _Method[R], request: Message) -> R | Refused:
+    async def _sized(self, method: Method[R], request: Message) -> R | Refused:
         """A call whose request may be too large, which is found out before it is sent."""
         payload = request.SerializeToString()
         limit = self._limits.max_message_bytes
@@ -217,7 +207,7 @@ class LearnerClient:
         )
 
     async def _never_refused(
-        self, method: _Method[R], payload: Callable[[], bytes], seconds: float
+        self, method: Method[R], payload: Callable[[], bytes], seconds: float
     ) -> R:
         """A call that leaves nothing to go on with where it is refused."""
         answer = await self._final(method, payload, seconds)
@@ -226,17 +216,19 @@ class LearnerClient:
         return answer
 
     async def _final(
-        self, method: _Method[R], payload: Callable[[], bytes], seconds: float
+        self, method: Method[R], payload: Callable[[], bytes], seconds: float
     ) -> R | Refused:
         """The final answer to a call: a response, or a refusal; anything else is raised."""
         backoff = Backoff(self._draw)
         refreshed = False
+        attempt = 0
         while True:
+            attempt += 1
             request = payload()
             allowed = method.patience.seconds(seconds or _DEFAULT_SECONDS, len(request))
             began = time.monotonic()
             try:
-                response: R = await method.call(request, timeout=allowed, wait_for_ready=True)
+                response = await method.attempt(request, allowed, number=attempt)
             except grpc.aio.AioRpcError as error:
                 status = statuses.read(error)
                 self.record.calls[method.name, status.code.name] += 1

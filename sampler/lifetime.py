@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from common import logging
 from common.errors import WiseRLError
 from common.heartbeat import Heartbeat
+from common.tracing import from_environment
 from sampler import PROTOCOL_VERSION
 from sampler.client import LearnerClient, RunChangedError, UnknownSamplerError
 from sampler.exits import ExitCode, SamplerStopError
@@ -72,11 +73,13 @@ class Lifetime:
             SamplerStopError: The sampler cannot go on.
         """
         loop = asyncio.get_running_loop()
+        tracing = from_environment("wiserl-sampler")
         self._client = LearnerClient(
             self._options.learner,
             connect_timeout_seconds=self._options.connect_timeout_seconds,
             credentials=self._options.credentials(),
             draw=self._draw,
+            tracing=tracing,
         )
         self._life = loop.create_task(self._live())
         beating, status = loop.create_task(self._beat()), self._told()
@@ -99,6 +102,8 @@ class Lifetime:
                 status.close()
             self._close_pool()
             await self._client.close()
+            if tracing is not None:
+                tracing.close()
         return ExitCode.FINISHED if self._signal is None else 128 + self._signal
 
     def _told(self) -> StatusServer | None:

@@ -45,6 +45,18 @@ class Record:
         """The learner let this sampler in."""
         self.index = response.index
 
+    def attributes(self) -> dict[str, str | int]:
+        """Who this is, for traces; what is not known yet is left out."""
+        return {
+            name: value
+            for name, value in (
+                ("wiserl.run_id", self.run_id),
+                ("wiserl.sampler_index", self.index),
+                ("wiserl.policy_version", self.version or None),
+            )
+            if value is not None
+        }
+
     def pulled(self, response: learner_pb2.PullWeightsResponse) -> None:
         """A pull was answered."""
         self.pulled_at = time.monotonic()

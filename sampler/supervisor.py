@@ -10,7 +10,8 @@ import os
 from typing import TYPE_CHECKING
 
 from common import allocator, logging
-from sampler.exits import SamplerStopError
+from common.errors import WiseRLError
+from sampler.exits import ExitCode, SamplerStopError
 from sampler.nursery_process import start_nursery
 
 if TYPE_CHECKING:
@@ -49,3 +50,7 @@ def run(options: SamplerOptions, nursery: NurseryProcess | None = None) -> int:
         # No traceback: it ended as the contract or its user wants.
         _logger.error("sampler_stopped", exit_code=int(stop.exit_code), reason=str(stop))  # noqa: TRY400
         return stop.exit_code
+    except WiseRLError as error:
+        # A file that a flag names cannot be used, or a port.
+        _logger.error("sampler_stopped", exit_code=int(ExitCode.USAGE), reason=str(error))  # noqa: TRY400
+        return ExitCode.USAGE

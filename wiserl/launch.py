@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from common.errors import InvalidFieldError
 from common.logging import Logger, bound
 from common.machine import usable_cores
+from common.tracing import from_environment
 from learner import header
 from learner.front.coordinator import Coordinator
 from learner.front.settings import FrontSettings, Limits, RunIdentity
@@ -196,7 +197,10 @@ class _Launch(contextlib.ExitStack):
     ) -> FrontServer:
         from learner.front.server import FrontServer
 
-        front = FrontServer(self._coordinator, address, security, status)
+        tracing = from_environment("wiserl-learner")
+        if tracing is not None:
+            self.callback(tracing.close)
+        front = FrontServer(self._coordinator, address, security, status, tracing)
         front.start()
         self.callback(front.stop)
         return front

@@ -6,6 +6,7 @@ An interceptor sees a call's metadata and its handler, before anything of the bo
 from __future__ import annotations
 
 import abc
+import asyncio
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
     Context = grpc.aio.ServicerContext[Any, Any]
     Around = Callable[[Context], AbstractAsyncContextManager[object]]
+
+_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 _MAKE: dict[tuple[bool, bool], Any] = {
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -84,6 +87,16 @@ def within(
         handler.response_serializer,
     )
     return made
+
+
+def code_of(context: Context, error: BaseException) -> str:
+    """The name of the status that a call ended with."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return "CANCELLED"
+    code: Any = context.code()
+    if isinstance(code, grpc.StatusCode):
+        return code.name
+    return _CODES.get(code, "UNKNOWN") if code else "UNKNOWN"
 
 
 async def abort(context: Context, refusal: Refusal) -> NoReturn:

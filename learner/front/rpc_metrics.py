@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import grpc
 from grpc_health.v1 import health_pb2
 from prometheus_client import Counter, Histogram
 
-from learner.front.interception import Interceptor, within
+from learner.front.interception import Interceptor, code_of, within
 from protos.wiserl.v1 import learner_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    import grpc
     from prometheus_client import CollectorRegistry
 
     from learner.front.interception import Context, Handler
@@ -43,8 +42,6 @@ _KNOWN = {
 }
 _UNKNOWN = ("unary", "unknown", "unknown")
 """Whoever invents methods must not make up time series."""
-
-_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 class RpcMetrics(Interceptor):
@@ -86,20 +83,10 @@ class RpcMetrics(Interceptor):
         try:
             yield
         except BaseException as error:
-            self._ended(labels, began, _code(context, error))
+            self._ended(labels, began, code_of(context, error))
             raise
         self._ended(labels, began, "OK")
 
     def _ended(self, labels: _Labels, began: float, code: str) -> None:
         self._handled.labels(*labels, code).inc()
         self._seconds.labels(*labels).observe(time.perf_counter() - began)
-
-
-def _code(context: Context, error: BaseException) -> str:
-    """The name of the status that a call ended with."""
-    if isinstance(error, asyncio.CancelledError | GeneratorExit):
-        return "CANCELLED"
-    code: Any = context.code()
-    if isinstance(code, grpc.StatusCode):
-        return code.name
-    return _CODES.get(code, "UNKNOWN") if code else "UNKNOWN"

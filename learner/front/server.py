@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from common.status_options import StatusOptions
     from common.status_server import StatusServer
+    from common.tracing import Tracing
     from learner.front.coordinator import Coordinator
 
 T = TypeVar("T")
@@ -87,6 +88,7 @@ class FrontServer:
         address: str = "127.0.0.1:0",
         security: ServerSecurity | None = None,
         status: StatusOptions | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         """Prepares to serve on an address; nothing listens yet.
 
@@ -99,6 +101,10 @@ class FrontServer:
         self.address = address
         self._credentials = security.credentials()
         self._interceptors: list[grpc.aio.ServerInterceptor[Any, Any]] = [Parsing()]
+        if tracing is not None:
+            from learner.front.call_tracing import CallTracing
+
+            self._interceptors.insert(0, CallTracing(tracing))
         if security.tokens_file:
             self._interceptors.insert(0, Authentication(Tokens(security.tokens_file)))
         self._alive = Heartbeat(STANDSTILL_SECONDS)
