@@ -19,9 +19,9 @@ ARG TORCH=2.13.0
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=bind,source=deploy/docker/wheelhouse,target=/wheelhouse \
     case "${DEVICE}" in \
-      cpu) if ls /wheelhouse/torch-*.whl >/dev/null 2>&1; then from="--no-index --find-links /wheelhouse"; \
-           else from="--index-url https://download.pytorch.org/whl/cpu"; fi; \
-           /opt/wiserl/bin/pip install --no-deps --no-compile ${from} "torch==${TORCH}" ;; \
+      cpu) if ls /wheelhouse/torch-*.whl >/dev/null 2>&1; then set -- --no-index --find-links /wheelhouse; \
+           else set -- --index-url https://download.pytorch.org/whl/cpu; fi; \
+           /opt/wiserl/bin/pip install --no-deps --no-compile "$@" "torch==${TORCH}" ;; \
       cuda) /opt/wiserl/bin/pip install --no-compile "torch==${TORCH}" ;; \
       *) echo "DEVICE is ${DEVICE}; it is cpu or cuda" >&2; exit 2 ;; \
     esac

@@ -173,6 +173,17 @@ def test_a_sampler_with_an_environment_of_one_s_own(compose, sampler_image, monk
     assert result["final_evaluation"]["return_mean"] == pytest.approx(20, abs=1)
 
 
+def lacking(service):
+    """What of the hardening a service lacks."""
+    wanted = {
+        "read_only": service.get("read_only") is True,
+        "cap_drop": service.get("cap_drop") == ["ALL"],
+        "security_opt": service.get("security_opt") == ["no-new-privileges:true"],
+        "privileged": not service.get("privileged"),
+    }
+    return {name for name, there in wanted.items() if not there}
+
+
 def test_the_composed_files_are_sound(engine):
     """Both files, as compose itself reads them; no sampler has a name or a port of its own."""
     files = ["-f", "docker-compose.yml", "-f", "docker-compose.gpu.yml"]
@@ -188,8 +199,10 @@ def test_the_composed_files_are_sound(engine):
     assert "container_name" not in services["sampler"]
     assert "ports" not in services["sampler"]
     for name, service in services.items():
-        assert service["read_only"] is True, name
-        assert service["cap_drop"] == ["ALL"], name
-        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert lacking(service) == set(), name
+    for field in ("read_only", "cap_drop", "security_opt"):
+        without = {key: value for key, value in services["sampler"].items() if key != field}
+        assert lacking(without) == {field}
+    assert lacking(services["learner"] | {"privileged": True}) == {"privileged"}
     (device,) = services["learner"]["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]

@@ -5,50 +5,21 @@ No cluster has seen them here; see docs/kubernetes.md for what that leaves open.
 
 import copy
 import dataclasses
-import shutil
-import subprocess
-from pathlib import Path
 
-import kubectl
 import kubernetes_validate
 import pytest
-import yaml
+from kubectl import OVERLAYS
 
 from common.logging import LEVEL_VARIABLE
 from common.variables import variable_of
 from learner.config import RunConfig
 from sampler.options import SamplerOptions
-from wiserl.credentials import Credentials
 from wiserl.flags import HouseFlags, ServeFlags
 
-ROOT = Path(__file__).resolve().parents[2]
-OVERLAYS = ("cpu", "gpu", "local")
 VERSIONS = [f"1.{minor}" for minor in range(30, 38)]
 NOT_OF_KUBERNETES = {"PodMonitor", "ScaledObject"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-
-
-@pytest.fixture(scope="module")
-def rendered(tmp_path_factory):
-    """All documents of each overlay, with credentials as the page has a user make them."""
-    folder = tmp_path_factory.mktemp("kubernetes")
-    program = kubectl.bring(folder)
-    shutil.copytree(
-        ROOT / "deploy/kubernetes", folder / "tree", ignore=shutil.ignore_patterns("*.pem")
-    )
-    Credentials(folder / "tree/components/credentials", ["learner"]).make()
-    found = {}
-    for overlay in OVERLAYS:
-        done = subprocess.run(
-            [program, "kustomize", folder / "tree/overlays" / overlay],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        found[overlay] = list(yaml.safe_load_all(done.stdout))
-    return found
 
 
 @pytest.fixture(params=OVERLAYS)
