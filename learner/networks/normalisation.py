@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from learner.experience.fragments import Carried, in_turns
 from learner.losses import returns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -185,15 +186,11 @@ class ValueNormaliser:
 
 
 class SlotReturns:
-    """The running discounted returns of slots whose fragments come in any order and number.
-
-    What is missing between two fragments of a slot starts its return over, and so does another life
-    of it. A later process begins with none: it meets other lives only.
-    """
+    """The running discounted returns of slots whose fragments come in any order and number."""
 
     def __init__(self, gamma: float) -> None:
         self._gamma = gamma
-        self._last: dict[tuple[int, int], tuple[FragmentKey, float]] = {}
+        self._running: Carried[float] = Carried()
 
     def sums(
         self,
@@ -204,31 +201,18 @@ class SlotReturns:
     ) -> NDArray[np.float64]:
         """[T, B], after each row; 0 in columns without a valid row."""
         found = np.zeros(rewards.shape)
-        for columns in _turns(keys, np.flatnonzero(valid.any(0))):
-            initial = np.array([self._before(keys[b], rows=len(rewards)) for b in columns])
+        for columns in in_turns(keys, np.flatnonzero(valid.any(0))):
+            before = [self._running.before(keys[b], rows=len(rewards)) for b in columns]
             found[:, columns], after = returns.discounted_sums(
-                rewards[:, columns], ended[:, columns], valid[:, columns], initial, self._gamma
+                rewards[:, columns],
+                ended[:, columns],
+                valid[:, columns],
+                np.array([running or 0.0 for running in before]),
+                self._gamma,
             )
             for b, running in zip(columns, after, strict=True):
-                self._last[keys[b].sampler, keys[b].slot] = keys[b], float(running)
+                self._running.keep(keys[b], float(running))
         return found
-
-    def _before(self, key: FragmentKey, *, rows: int) -> float:
-        """The return at the end of the fragment before this one, which had `rows` rows or fewer."""
-        last = self._last.get((key.sampler, key.slot))
-        if last is None or last[0].incarnation != key.incarnation:
-            return 0.0
-        return last[1] if 0 < key.first_row - last[0].first_row <= rows else 0.0
-
-
-def _turns(keys: Sequence[FragmentKey], columns: Iterable[int]) -> Iterator[list[int]]:
-    """Columns in as many turns as the busiest slot has fragments, each slot's in their order."""
-    left = sorted(columns, key=lambda b: keys[b])
-    while left:
-        turn = {(keys[b].sampler, keys[b].slot): b for b in reversed(left)}
-        taken = set(turn.values())
-        yield sorted(taken)
-        left = [b for b in left if b not in taken]
 
 
 class RewardScaler:
