@@ -105,3 +105,47 @@ class Together(TwoStep):
         self.agents = [] if over else self.agents
         seen = self._each(self.state())
         return seen, self._each(reward), self._each(False), self._each(over), self._each({})
+
+
+class Recall(TwoStep):
+    """A number, shown in the first of three steps, pays an agent 1 that names it in the last.
+
+    Without a memory 1 / 3 is the best there is.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"name": "recall"}
+    max_cycles = 3
+
+    def action_space(self, agent: str) -> Any:
+        return spaces.Discrete(3)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        if seed is not None or not hasattr(self, "generator"):
+            self.generator = np.random.default_rng(seed)
+        self.steps, self.shown = 0, int(self.generator.integers(3))
+        _, infos = super().reset()
+        self.where = self.shown
+        return self._each(self.state()), infos
+
+    def step(self, actions: Any) -> Any:
+        self.steps, self.where = self.steps + 1, 3
+        over = self.steps == self.max_cycles
+        rewards = {agent: float(over and act == self.shown) for agent, act in actions.items()}
+        self.agents = [] if over else self.agents
+        seen = self._each(self.state())
+        return seen, rewards, self._each(over), self._each(False), self._each({})
+
+
+class Race(Together):
+    """Whoever names the number that both see takes 1 from the other: chance is worth 0 to both."""
+
+    metadata: ClassVar[dict[str, Any]] = {"name": "race"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.possible_agents = ["adversary_0", "agent_0"]
+
+    def step(self, actions: Any) -> Any:
+        first, second = (float(actions[agent] == self.where) for agent in self.possible_agents)
+        seen, _, *rest = super().step(dict.fromkeys(("agent_0", "adversary_0"), 0))
+        return seen, {"adversary_0": first - second, "agent_0": second - first}, *rest

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from common import spaces, specs
-    from learner.algorithms.sequences import Past
+    from learner.algorithms.sequences import Past, Recurrence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ class RoundPolicy(behaviour.BehaviourPolicy):
 
     preprocess: Preprocessor
     encoder: nn.Module
-    memory: Memory | None
+    memory: Recurrence | None
     head: nn.Module
     distribution: Likelihood
 
@@ -114,6 +114,7 @@ class Actor(RoundPolicy):
     """
 
     encoder: Encoder
+    memory: Memory | None
     distribution: ActionDistribution
 
     def __init__(self, spec: specs.EnvironmentSpec, architecture: Architecture) -> None:

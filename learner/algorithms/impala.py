@@ -179,9 +179,9 @@ class IMPALA(PolicyGradientAlgorithm[IMPALAConfig]):
     def _look(self, data: Rollout, parts: list[Tensor]) -> _Outlook:
         """The networks as they are, on the whole batch at once."""
         heads, values = [], []
-        for piece, features in self._pieces(data, parts):
+        for features, worth in self._passes(data, parts):
             heads.append(self.behaviour.head(features))
-            values.append(self._critic(piece, features))
+            values.append(worth)
         head = torch.cat(heads)[: data.rows]
         distribution = self.behaviour.distribution
         return _Outlook(

@@ -13,23 +13,35 @@ Deviations:
   there on. Critics see zeros in its place.
 - Time limits bootstrap with the value of the last observations (Pardo et al. 2018,
   https://arxiv.org/abs/1712.00378).
-- No layer normalises features, and there is no memory.
+- With a memory (`recurrent_units`) fragments stay whole and are unrolled from their first row; the
+  published code cuts them every 10 rows. The state that an actor's memory begins a fragment with
+  came with it, a critic's is the one that the learner had after the fragment before. No layer
+  normalises what hidden layers and memories give. An agent that joins late has a memory of zeros.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
+import torch
 
 from learner.algorithms import state
 from learner.algorithms.base import several_agents_only
+from learner.algorithms.critic_recall import CriticRecall
 from learner.algorithms.policy_sharing import PolicySharing  # noqa: TC001 - command lines read it
 from learner.algorithms.ppo import PPO, PPOConfig
 from learner.algorithms.rollout import shuffled_minibatches
 from learner.algorithms.schedules import Schedule  # noqa: TC001 - command lines read it
-from learner.algorithms.team_actor import AgentNetworks, TeamActor, TeamCritic
+from learner.algorithms.sequences import shuffled_fragments
+from learner.algorithms.team_actor import TeamActor
+from learner.algorithms.team_networks import (
+    AgentNetworks,
+    RememberingCritic,
+    TeamArchitecture,
+    TeamCritic,
+)
 from learner.algorithms.team_rollout import RewardSharing, TeamRollouts
 from learner.losses import value
 from learner.networks.bodies import Activation  # noqa: TC001 - command lines read it at run time
@@ -37,7 +49,7 @@ from learner.networks.normalisation import ValueNormaliser
 from learner.networks.teams import TeamState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor, nn
@@ -83,9 +95,16 @@ class IPPOConfig(PPOConfig):
     max_gradient_norm: float = 10.0
     """Norm that gradients are clipped to, over all parameters together."""
     hidden_sizes: tuple[int, ...] | None = (128, 128)
-    """Hidden layers of each actor and critic; None is 64 64."""
+    """Hidden layers of each actor and critic, in front of the memory if there is one; None is 64
+    64."""
     activation: Activation = "relu"
     """Activation of the hidden layers."""
+    recurrent_units: int = 0
+    """Units of a GRU that remembers the episode, between hidden layers and head: one in every actor
+    and one in every critic. 0 is no memory."""
+    normalise_features: bool = False
+    """Brings the numbers that an actor or critic sees in a row to mean 0 and deviation 1, each row
+    by itself. What only their size tells is lost."""
     policies: PolicySharing = "shared"
     """One policy for all agents; `per_role`, one for agents whose names differ in their number
     alone (and whose spaces are the same); or `per_agent`. Agents that share one are told apart by a
@@ -116,9 +135,9 @@ class IPPOConfig(PPOConfig):
             ("normalise_observations", not self.normalise_observations, "must be False"),
             ("share_encoder", not self.share_encoder, "must be False: nothing is shared"),
             (
-                "recurrent_units",
-                self.recurrent_units == 0,
-                "must be 0: of several agents, only qmix, vdn and iql train a memory",
+                "hidden_sizes",
+                not self.recurrent_units or self.hidden_sizes != (),
+                "must have a layer with recurrent_units: the memory is behind it",
             ),
         ):
             self._check(field, holds, constraint)
@@ -144,7 +163,6 @@ class IPPO(PPO):
     Config = IPPOConfig
     config: IPPOConfig
     behaviour: TeamActor
-    remembers = False
     central = False
     """Whether critics see the state of all."""
 
@@ -152,29 +170,21 @@ class IPPO(PPO):
         """See the base class."""
         several_agents_only(self.spec, self.name, otherwise="ppo")
         config, of_environment = self.config, self._build_state()
-        sizes = (64, 64) if config.hidden_sizes is None else config.hidden_sizes
+        architecture = TeamArchitecture(
+            sharing=config.policies,
+            hidden_sizes=(64, 64) if config.hidden_sizes is None else config.hidden_sizes,
+            activation=config.activation,
+            recurrent_units=config.recurrent_units,
+            normalise_features=config.normalise_features,
+        )
         actor = TeamActor(
             self.spec,
             self.name,
-            sharing=config.policies,
-            hidden_sizes=sizes,
-            activation=config.activation,
+            architecture,
             initial_log_std=config.initial_log_std,
             global_state=of_environment is not None,
         )
         agents = len(self.spec.agents)
-        width = actor.observed
-        if self.central:
-            width += agents * width if of_environment is None else of_environment.width
-        critic = AgentNetworks(
-            self.spec,
-            config.policies,
-            width,
-            sizes,
-            1,
-            activation=config.activation,
-            head_gain=1.0,
-        )
         self.rows_at_once = PPO.rows_at_once * agents
         self._returns = ValueNormaliser() if config.normalise_values else None
         self._rollouts = TeamRollouts(
@@ -185,7 +195,21 @@ class IPPO(PPO):
             reward=config.team_reward,
             device=self.device,
         )
-        return actor, TeamCritic(critic)
+        judged = self._judged(actor, of_environment)
+        layers = architecture.layers(self.spec, judged, 1, head_gain=1.0)
+        if isinstance(layers, AgentNetworks):
+            return actor, TeamCritic(layers)
+        critic = RememberingCritic(layers)
+        self._recall = CriticRecall(critic, agents)
+        return actor, critic
+
+    def _judged(self, actor: TeamActor, of_environment: TeamState | None) -> Tensor:
+        """[A, S] bool, which of the numbers that critics see are no padding."""
+        if not self.central:
+            return actor.real
+        joint = actor.real.flatten()
+        known = joint if of_environment is None else torch.ones(of_environment.width) > 0
+        return torch.cat((known.expand(len(actor.real), -1), actor.real), 1)
 
     def _build_state(self) -> TeamState | None:
         """What makes a vector of the environment's state; None where critics do not see it."""
@@ -196,7 +220,8 @@ class IPPO(PPO):
         return bool(choice)
 
     def _rollout(self, batch: OnPolicyBatch) -> Rollout:
-        return self._rollouts.of(batch)
+        data = self._rollouts.of(batch)
+        return data if data.past is None else self._recall.recalled(data)
 
     def _order(
         self, data: Rollout
@@ -204,10 +229,37 @@ class IPPO(PPO):
         """Rows and weights of minibatches; the agents of a step stay together."""
         agents, count = len(self.spec.agents), self.config.n_minibatches
         self.config.minibatch_size(data.shape[1] // agents)
-        acted = data.valid.reshape(data.shape[0], -1, agents)
-        steps, _ = shuffled_minibatches(self._shuffle, np.any(acted, 2), count)
-        order = (steps[:, :, None] * agents + np.arange(agents)).reshape(len(steps), -1)
-        return order, data.valid.reshape(-1)[order].astype(np.float32), [None] * len(order)
+        acted = np.any(data.valid.reshape(data.shape[0], -1, agents), 2)
+
+        def of_agents(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+            """[K, M] of environments to [K, M A]."""
+            return (numbers[:, :, None] * agents + np.arange(agents)).reshape(len(numbers), -1)
+
+        pasts: Sequence[Past | None]
+        if data.past is None:
+            steps, _ = shuffled_minibatches(self._shuffle, acted, count)
+            pasts = [None] * len(steps)
+        else:
+            steps, _, slots = shuffled_fragments(self._shuffle, acted, count)
+            columns = torch.from_numpy(of_agents(slots)).to(self.device)
+            pasts = [data.past.of(each) for each in columns]
+        order = of_agents(steps)
+        return order, data.valid.reshape(-1)[order].astype(np.float32), pasts
+
+    def _passes(self, data: Rollout, parts: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """See the base class."""
+        if data.past is None or data.past.of_critic is None:
+            yield from super()._passes(data, parts)
+            return
+        critic = cast("RememberingCritic", self._critic)
+        yield self._remembered(data, parts), critic.of_all(parts, data.past.of_critic, data)
+
+    def _judge(self, parts: list[Tensor], features: Tensor, past: Past | None) -> Tensor:
+        """See the base class."""
+        if past is None or past.of_critic is None:
+            return super()._judge(parts, features, past)
+        values: Tensor = self._critic(parts, past.of_critic)
+        return values
 
     def _as_returns(self, values: Tensor) -> Tensor:
         return values if self._returns is None else self._returns.denormalise(values)

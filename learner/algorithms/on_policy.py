@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from learner.algorithms.optimiser import FlatAdam
+    from learner.algorithms.sequences import Past, Recurrence
 
 _EVALUATION_ROWS = 512
 """Rows evaluated at once: enough to pay for the calls, few enough for images to fit in memory."""
@@ -248,35 +249,42 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm[P]):
     @torch.no_grad()
     def _values(self, data: Rollout, parts: list[Tensor]) -> Tensor:
         """V of every observation, `[(T + 1) B + N]`."""
-        return torch.cat([self._critic(*piece) for piece in self._pieces(data, parts)])
+        return torch.cat([values for _, values in self._passes(data, parts)])
 
-    def _pieces(self, data: Rollout, parts: list[Tensor]) -> Iterator[tuple[list[Tensor], Tensor]]:
-        """Every observation and what the heads take of it, `[(T + 1) B + N]` in pieces."""
-        pieces = in_chunks(parts, self.rows_at_once)
-        encoder, memory = self.behaviour.encoder, self.behaviour.memory
-        if memory is None or data.past is None:
-            for piece in pieces:
-                yield piece, encoder(piece)
+    def _passes(self, data: Rollout, parts: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """What the heads take of every observation, and its value: `[(T + 1) B + N]` in pieces."""
+        if self.behaviour.memory is not None:
+            features = self._remembered(data, parts)
+            yield features, self._critic(parts, features)
             return
-        encoded = torch.cat([encoder(piece) for piece in pieces])
-        yield (
-            parts,
-            remembered(
-                memory,
-                encoded,
-                data.past,
-                final_rows=data.final_rows,
-                final_slots=data.final_slots,
-            ),
+        for piece in in_chunks(parts, self.rows_at_once):
+            features = self.behaviour.encoder(piece)
+            yield features, self._critic(piece, features)
+
+    def _remembered(self, data: Rollout, parts: list[Tensor]) -> Tensor:
+        """What a memory has as features of every observation, `[(T + 1) B + N, H]`."""
+        encoder = self.behaviour.encoder
+        return remembered(
+            cast("Recurrence", self.behaviour.memory),
+            torch.cat([encoder(piece) for piece in in_chunks(parts, self.rows_at_once)]),
+            cast("Past", data.past),
+            final_rows=data.final_rows,
+            final_slots=data.final_slots,
         )
+
+    def _judge(self, parts: list[Tensor], features: Tensor, past: Past | None) -> Tensor:
+        """The values of a minibatch's rows, [M]."""
+        del past  # the features have been through the memory
+        values: Tensor = self._critic(parts, features)
+        return values
 
     @torch.no_grad()
     def _evaluate(self, data: Rollout, parts: list[Tensor]) -> Evaluation:
         """The networks as they are now on a whole rollout."""
         heads, values = [], []
-        for piece, features in self._pieces(data, parts):
+        for features, worth in self._passes(data, parts):
             heads.append(self.behaviour.head(features))
-            values.append(self._critic(piece, features))
+            values.append(worth)
         head = torch.cat(heads)[: data.rows]
         distribution = self.behaviour.distribution
         log_ratio = distribution.log_prob(head, data.actions, data.masks) - data.log_probs

@@ -274,7 +274,7 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
         """Equation 9 of the paper with the sign of a loss."""
         config, distribution = self.config, self.behaviour.distribution
         features = self.behaviour.features(minibatch.parts, minibatch.past)
-        values = self._critic(minibatch.parts, features)
+        values = self._judge(minibatch.parts, features, minibatch.past)
         head = self.behaviour.head(features)
         log_probs = distribution.log_prob(head, minibatch.actions, minibatch.masks)
         log_ratio = log_probs - minibatch.log_probs

@@ -6,7 +6,7 @@ episode begins. The state stays as it was recorded however often the round is go
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -15,10 +15,18 @@ from torch import Tensor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from learner.networks.recurrent import Memory
-
 MEMORY = "memory"
 """Key of the state."""
+
+
+class Recurrence(Protocol):
+    """A memory, or those of several agents; see `learner.networks.recurrent.Memory`."""
+
+    def __call__(self, features: Tensor, state: Tensor, reset: Tensor, /) -> Tensor:
+        """One row: [N, F], [N, H] and [N] bool to [N, H]."""
+
+    def unroll(self, features: Tensor, state: Tensor, reset: Tensor, /) -> Tensor:
+        """T rows: [T, B, F], [B, H] and [T, B] bool to [T, B, H]."""
 
 
 class Past(NamedTuple):
@@ -27,18 +35,25 @@ class Past(NamedTuple):
     Attributes:
         initial: [B, H], the state before the first row.
         reset: [T, B] bool, rows that begin an episode.
+        of_critic: The same of a memory that is the critic's own; None where there is none.
     """
 
     initial: Tensor
     reset: Tensor
+    of_critic: Past | None = None
 
     def of(self, slots: Tensor) -> Past:
         """Of some fragments, by their positions on the axis B."""
-        return Past(self.initial.index_select(0, slots), self.reset.index_select(1, slots))
+        own = self.of_critic
+        return Past(
+            self.initial.index_select(0, slots),
+            self.reset.index_select(1, slots),
+            None if own is None else own.of(slots),
+        )
 
 
 def remembered(
-    memory: Memory,
+    memory: Recurrence,
     features: Tensor,
     past: Past,
     *,

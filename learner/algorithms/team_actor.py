@@ -1,4 +1,4 @@
-"""Several agents with stochastic policies in one graph, and the critics that stay at home.
+"""Several agents with stochastic policies in one graph.
 
 Agents of all groups stand side by side, in the order of the environment's `agents`. Observations
 are padded with zeros to the widest group's, and of what a network answers an agent takes as many
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,74 +20,19 @@ from common.signature import ColumnKey, Role
 from learner.algorithms import behaviour
 from learner.algorithms.actor_critic import RoundPolicy
 from learner.algorithms.group_of_agents import GroupOfAgents, side_by_side
-from learner.algorithms.policy_sharing import shared_networks
 from learner.algorithms.rollout import LOG_PROB, RAW_ACTION
+from learner.algorithms.sequences import MEMORY
+from learner.algorithms.team_networks import RememberingNetworks
 from learner.networks.distributions import ActionDistribution, distribution_of
 from learner.networks.observations import RawObservations
-from learner.networks.stacked_mlp import StackedMLP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from common.signature import GraphOutput
+    from common.signature import GraphInput, GraphOutput
     from common.specs import EnvironmentSpec
-    from learner.algorithms.policy_sharing import PolicySharing
-    from learner.networks.bodies import Activation
-
-
-class AgentNetworks(nn.Module):
-    """The network that each agent has, or shares; sharers are told apart by a one-hot vector.
-
-    Args:
-        spec: The environment.
-        sharing: Which agents share one.
-        features: F, numbers of a row.
-        hidden_sizes: Hidden layers of each.
-        outputs: O.
-        activation: Of the hidden layers.
-        head_gain: Of the orthogonal initialisation of the last layers.
-    """
-
-    ids: Tensor | None
-    which: Tensor | None
-
-    def __init__(
-        self,
-        spec: EnvironmentSpec,
-        sharing: PolicySharing,
-        features: int,
-        hidden_sizes: Sequence[int],
-        outputs: int,
-        *,
-        activation: Activation,
-        head_gain: float,
-    ) -> None:
-        super().__init__()
-        count, ids, which = shared_networks(spec, sharing)
-        self.register_buffer("ids", ids, persistent=False)
-        # One network takes the rows of all agents as they stand.
-        self.register_buffer("which", None if count == 1 else which, persistent=False)
-        self._agents, self._single = len(spec.agents), count == 1
-        self.layers = StackedMLP(
-            count,
-            features + (0 if ids is None else ids.shape[1]),
-            hidden_sizes,
-            outputs,
-            activation=activation,
-            head_gain=head_gain,
-        )
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """[M A, F] to [M A, O]."""
-        by_agent = rows.reshape(-1, self._agents, rows.shape[1])
-        if self.ids is not None:
-            ids = self.ids.expand(by_agent.shape[0], -1, -1)
-            by_agent = torch.cat((by_agent, ids), 2)
-        if self._single:
-            found: Tensor = self.layers(by_agent.flatten(0, 1).unsqueeze(0))
-            return found.squeeze(0)
-        found = self.layers(by_agent.transpose(0, 1), self.which)
-        return found.transpose(0, 1).flatten(0, 1)
+    from learner.algorithms.team_networks import AgentNetworks, TeamArchitecture
+    from learner.networks.agent_memory import AgentMemory
 
 
 class TeamDistribution(nn.Module):
@@ -172,46 +118,55 @@ class TeamDistribution(nn.Module):
         return of_group.reshape(-1, places.stop - places.start)
 
 
-class AsObserved(nn.Module):
-    """What an actor's heads take of a row's parts: the observation, the first of them."""
+class OwnObservations(nn.Module):
+    """What stands in front of heads, or of a memory, over the first of a row's parts.
+
+    Args:
+        layers: [R, F] to features; None takes observations as they are.
+    """
+
+    def __init__(self, layers: nn.Module | None = None) -> None:
+        super().__init__()
+        self.layers = layers
 
     def forward(self, parts: Sequence[Tensor]) -> Tensor:
         """Parts `[R, ...]` to [R, F]."""
-        return parts[0]
+        return parts[0] if self.layers is None else self.layers(parts[0])
 
 
 class TeamActor(RoundPolicy):
     """Observations of all agents, masks and noise to the actions of all.
 
     Records for each group `log_prob`, and for continuous actions `raw_action`, before clipping.
+    Agents with a memory are fed their states, group by group, and whether an episode begins; the
+    states that a segment begins with travel with it.
 
     Args:
         spec: The environment.
         name: The algorithm's.
-        sharing: Which agents share a policy.
-        hidden_sizes: Hidden layers of each policy.
-        activation: Of the hidden layers.
+        architecture: How each policy is built.
         initial_log_std: Of continuous actions.
         global_state: Whether the environment's global state is recorded.
 
     Attributes:
         groups: What lies between spaces and networks, group after group.
         observed: F, numbers of the widest observation.
+        real: [A, F] bool, the numbers of each agent's observation that are no padding.
 
     Raises:
         UnsupportedSpaceError: A group has a space that is not supported.
     """
 
     distribution: TeamDistribution
+    memory: AgentMemory | None
+    head: AgentNetworks
 
     def __init__(
         self,
         spec: EnvironmentSpec,
         name: str,
+        architecture: TeamArchitecture,
         *,
-        sharing: PolicySharing,
-        hidden_sizes: Sequence[int],
-        activation: Activation,
         initial_log_std: float,
         global_state: bool,
     ) -> None:
@@ -225,6 +180,7 @@ class TeamActor(RoundPolicy):
             outputs.append(behaviour.record_output(spec, group, LOG_PROB))
             if one.records_raw:
                 outputs.append(behaviour.record_output(spec, group, RAW_ACTION, (one.width,)))
+        states = _states(spec, architecture.recurrent_units)
         super().__init__(
             inputs=(
                 *(tensor for tensors, _ in observed for tensor in tensors),
@@ -233,32 +189,34 @@ class TeamActor(RoundPolicy):
                     for each, one in zip(groups, own, strict=True)
                     if each.masked
                 ),
+                *states,
+                *([behaviour.reset_input()] if states else []),
                 *(
                     behaviour.noise_input(spec, group, one.noise, one.noise_shape)
                     for group, one in zip(spec.groups, own, strict=True)
                 ),
             ),
-            outputs=outputs,
+            outputs=[*outputs, *map(behaviour.next_state, states)],
+            pushed_states=[MEMORY] if states else [],
             leaves={name: leaf for _, leaves in observed for name, leaf in leaves.items()},
             global_state=global_state,
-            structure=f"{behaviour.structure_of(spec)} {sharing}",
+            structure=f"{behaviour.structure_of(spec)} {architecture.sharing}",
         )
         self._agents = len(spec.agents)
         self.groups = tuple(groups)
         self._groups = nn.ModuleList(groups)  # so that their buffers are the policy's
         self.observed = max(each.features for each in groups)
-        self.preprocess = RawObservations()
-        self.encoder = AsObserved()
-        self.memory = None
-        self.head = AgentNetworks(
-            spec,
-            sharing,
-            self.observed,
-            hidden_sizes,
-            distribution.head_width,
-            activation=activation,
-            head_gain=0.01,
+        numbers = torch.arange(self.observed)
+        self.real = torch.stack(
+            [numbers < each.features for each in groups for _ in each.group.agents]
         )
+        self.preprocess = RawObservations()
+        layers = architecture.layers(spec, self.real, distribution.head_width, head_gain=0.01)
+        if isinstance(layers, RememberingNetworks):
+            self.encoder: nn.Module = OwnObservations(layers.body)
+            self.memory, self.head = layers.memory, layers.head
+        else:
+            self.encoder, self.memory, self.head = OwnObservations(), None, layers
         self.distribution = distribution
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -267,7 +225,11 @@ class TeamActor(RoundPolicy):
             ColumnKey(tensor.role, tensor.group, tensor.key): value
             for tensor, value in zip(self.inputs, inputs, strict=True)
         }
-        heads = self.head(self.observations(given).flatten(0, 1))
+        features = self.encoder([self.observations(given).flatten(0, 1)])
+        if self.memory is not None:
+            reset = given[ColumnKey(Role.RESET)].unsqueeze(1).expand(-1, self._agents)
+            features = self.memory(features, self.states(given), reset.flatten())
+        heads = self.head(features)
         by_agent = heads.reshape(-1, self._agents, heads.shape[1])
         answers: list[Tensor] = []
         for each, distribution in zip(self.groups, self.distribution.each(), strict=True):
@@ -279,13 +241,25 @@ class TeamActor(RoundPolicy):
             found += [] if act.raw is None else [act.raw]
             agents = head.shape[1]
             answers += [one.reshape(-1, agents, *one.shape[1:]) for one in found]
-        return tuple(answers)
+        return (*answers, *self._next_states(features))
+
+    def _next_states(self, features: Tensor) -> list[Tensor]:
+        """Of each group [N, n, H], from the memory's features; none without a memory."""
+        if self.memory is None:
+            return []
+        by_agent = features.reshape(-1, self._agents, features.shape[1])
+        return [by_agent[:, each.places].clone() for each in self.groups]
 
     def observations(self, columns: Mapping[ColumnKey, Tensor]) -> Tensor:
         """[N, A, F], padded with zeros, from columns `[N, n, ...]`."""
         return side_by_side(
             [each([columns[key] for key in each.observed]) for each in self.groups], self.observed
         )
+
+    def states(self, columns: Mapping[ColumnKey, Tensor]) -> Tensor:
+        """[N A, H] of a policy with a memory, from columns `[N, n, H]`."""
+        keys = [ColumnKey(Role.STATE, each.group.name, MEMORY) for each in self.groups]
+        return torch.cat([columns[key] for key in keys], 1).flatten(0, 1)
 
     def masks(self, columns: Mapping[ColumnKey, Tensor], rows: int) -> Tensor | None:
         """[N, A, U] bool of N rows, all true where a group has none; None where none has one."""
@@ -303,19 +277,13 @@ class TeamActor(RoundPolicy):
         return torch.cat(found, 1)
 
 
-class TeamCritic(nn.Module):
-    """The values of all agents, from the last part of their rows.
-
-    Args:
-        layers: [M A, S] -> [M A, 1].
-    """
-
-    def __init__(self, layers: AgentNetworks) -> None:
-        super().__init__()
-        self.layers = layers
-
-    def forward(self, parts: Sequence[Tensor], features: Tensor | None) -> Tensor:
-        """Parts `[M A, ...]` to values [M A]; the actor's features are not looked at."""
-        del features
-        values: Tensor = self.layers(parts[-1]).squeeze(1)
-        return values
+def _states(spec: EnvironmentSpec, units: int) -> list[GraphInput]:
+    """The state of each group's agents, [n, H]; none without units."""
+    if not units:
+        return []
+    return [
+        behaviour.initial_state(
+            np.zeros((len(group.agents), units), np.float32), group.name, MEMORY
+        )
+        for group in spec.groups
+    ]

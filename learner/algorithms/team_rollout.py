@@ -10,6 +10,7 @@ from torch import Tensor
 
 from common.signature import ColumnKey, Role
 from learner.algorithms.rollout import LOG_PROB, RAW_ACTION, Rollout
+from learner.algorithms.sequences import Past
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,10 +29,12 @@ RewardSharing = Literal["none", "mean", "sum"]
 class _Ends(NamedTuple):
     """[T, B, A] bool each, but for `seen` [(T + 1) B + N, A]: entries in which an agent is there.
 
-    An agent that a time limit cuts off is still there in the entry behind it.
+    An agent that a time limit cuts off is still there in the entry behind it. After a row in which
+    it is `gone` a critic remembers nothing of it.
     """
 
     acting: NDArray[np.bool_]
+    gone: NDArray[np.bool_]
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
     seen: NDArray[np.bool_]
@@ -100,8 +103,29 @@ class TeamRollouts:
             final_rows=np.repeat(batch.final_rows, agents),
             final_slots=(batch.final_slots[:, None] * agents + np.arange(agents)).reshape(-1),
             keys=batch.keys,
-            past=None,
+            past=self._past(columns, ends),
         )
+
+    def _past(self, columns: Mapping[ColumnKey, NDArray[Any]], ends: _Ends) -> Past | None:
+        """What the agents of each slot remember: actors what their samplers say, critics nothing.
+
+        A critic's own memory also begins anew where its agent was gone.
+        """
+        if self._actor.memory is None:
+            return None
+        first = columns[ColumnKey(Role.IS_FIRST)]
+        reset = np.repeat(first, ends.acting.shape[2], axis=1)
+        of_critic = reset.copy()
+        of_critic[1:] |= ends.gone[:-1].reshape(len(reset) - 1, -1)
+        states = self._actor.states(
+            {
+                key: torch.tensor(column, device=self._device)
+                for key, column in columns.items()
+                if key.role == Role.STATE
+            }
+        )
+        resets = (torch.from_numpy(each).to(self._device) for each in (reset, of_critic))
+        return Past(states, next(resets), Past(torch.zeros_like(states), next(resets)))
 
     def _ends(self, batch: OnPolicyBatch) -> _Ends:
         columns = batch.columns
@@ -119,6 +143,7 @@ class TeamRollouts:
         agents = alive.shape[2]
         return _Ends(
             acting=alive[:-1] & valid[..., None],
+            gone=~going,
             terminated=terminated,
             truncated=truncated,
             seen=np.concatenate((seen.reshape(-1, agents), finals)),

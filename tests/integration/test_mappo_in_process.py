@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import wiserl
@@ -33,3 +34,37 @@ def test_a_team_learns_to_act_together(name, tmp_path):
     assert list(outcome.final.returns) == [5.0] * 20
     assert set(outcome.final.agent_returns) == {"agent_0", "agent_1"}
     assert outcome.metrics["train/fresh_ratio_error"] < 1e-3
+
+
+RECALL = {
+    **SMALL,
+    "env": "matrix_games:Recall",
+    "total_steps": 15_000,
+    "n_envs": 16,
+    "n_steps": 24,
+    "gamma": 1.0,
+    "hidden_sizes": (16,),
+    "final_eval_episodes": 30,
+}
+
+
+@pytest.mark.parametrize("name", ["mappo", "ippo"])
+def test_a_team_with_a_memory_names_what_it_was_shown(name, tmp_path):
+    outcome = wiserl.train(name, runs=tmp_path, **RECALL, recurrent_units=16)
+
+    assert list(outcome.final.returns) == [1.0] * 30
+    assert outcome.metrics["train/fresh_ratio_error"] < 1e-3
+    agent = wiserl.load(outcome.folder)
+    shown = np.eye(4, dtype=np.float32)
+    for number in (2, 0, 1):
+        agent.reset()
+        for seen in (number, 3, 3):
+            found = agent.act(dict.fromkeys(("agent_0", "agent_1"), shown[seen]))
+        assert set(found.values()) == {number}
+
+
+def test_without_a_memory_it_is_forgotten(tmp_path):
+    outcome = wiserl.train("mappo", runs=tmp_path, **RECALL)
+
+    # One of three numbers: more than 24 of 30 come by luck once in 10^7 runs.
+    assert sum(outcome.final.returns) < 24

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from joint_support import MIXED, TEAM, several
-from learner_support import CPU, batch_of, box, discrete_spec, parameters, undocumented
+from joint_support import TEAM, several
+from learner_support import discrete_spec, parameters, undocumented
+from team_round_support import OVER, made, rolled, with_a_death
 
 from common import spaces, specs
 from common.errors import InvalidFieldError, UnsupportedSpaceError
@@ -23,55 +23,6 @@ from learner.publishing.publisher import Publisher
 
 NAMES = ["mappo", "ippo"]
 SHARING = ["shared", "per_role", "per_agent"]
-STATED = dataclasses.replace(MIXED, global_state=box(3))
-VALID, FIRST, OVER = (ColumnKey(role) for role in (Role.VALID, Role.IS_FIRST, Role.EPISODE_END))
-
-
-def made(name: str = "mappo", spec: specs.EnvironmentSpec = STATED, **settings: Any) -> Any:
-    algorithm = registry.resolve(name)
-    given = {"n_envs": 3, "n_steps": 6, "hidden_sizes": (16,), **settings}
-    return algorithm(spec, algorithm.Config(**given), device=CPU, seed=0)
-
-
-def rolled(algorithm: Any, *, seed: int = 0) -> Any:
-    """A round that the policy acted in; nothing ends."""
-    generator = np.random.default_rng(seed)
-    behaviour, steps, slots = algorithm.behaviour, algorithm.n_steps, algorithm.n_envs
-    fed = example_inputs(behaviour, generator, (steps + 1) * slots)
-    for name in fed:
-        if name.startswith("action_mask"):
-            fed[name][..., 0] = True
-    with torch.no_grad():
-        answers = behaviour(*(torch.from_numpy(array) for array in fed.values()))
-    found = {ColumnKey(t.role, t.group, t.key): fed[t.name] for t in behaviour.inputs}
-    for output, answer in zip(behaviour.outputs, answers, strict=True):
-        found[ColumnKey(output.role, output.group, output.key)] = answer.numpy()
-    columns = {}
-    for spec in algorithm.signature.columns:
-        shape = spec.extent.leading(steps, slots) + spec.shape
-        if spec.key in found:
-            whole = found[spec.key].reshape(steps + 1, slots, *spec.shape)
-            columns[spec.key] = whole[: shape[0]].copy()
-        elif spec.dtype == np.bool_:
-            columns[spec.key] = np.full(shape, spec.key.role in {Role.ALIVE, Role.VALID})
-        else:
-            columns[spec.key] = generator.standard_normal(shape).astype(spec.dtype)
-    columns[FIRST][0] = True
-    return batch_of(columns)
-
-
-def with_a_death(batch: Any) -> Any:
-    """The first walker of slot 0 terminates in row 1; slot 0's episode is cut off in row 3."""
-    columns = batch.columns
-    columns[ColumnKey(Role.TERMINATED, "walker")][1, 0, 0] = True
-    columns[ColumnKey(Role.ALIVE, "walker")][2:5, 0, 0] = False
-    for group in ("walker", "scout"):
-        columns[ColumnKey(Role.ALIVE, group)][4, 0] = False
-        columns[ColumnKey(Role.TRUNCATED, group)][3, 0] = True
-    columns[ColumnKey(Role.TRUNCATED, "walker")][3, 0, 0] = False
-    columns[VALID][4, 0] = False
-    columns[OVER][3, 0] = columns[FIRST][5, 0] = True
-    return batch
 
 
 @pytest.mark.parametrize("policies", SHARING)
@@ -276,7 +227,6 @@ def test_it_learns_on_normalised_returns():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"recurrent_units": 8}, "only qmix, vdn and iql train a memory"),
         ({"network": "module:factory"}, "must be auto"),
         ({"share_encoder": True}, "must be False"),
         ({"normalise_observations": True}, "must be False"),
