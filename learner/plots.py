@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 
 from common.errors import WiseRLError
-from learner import tables
+from learner import side_plot, tables
 from learner.statistics import WINDOW
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def draw(folder: RunFolder, path: Path | None = None) -> Path:
     """Draws a run from its tables, finished or not.
 
     Single training episodes are faint dots, their mean over the last 100 is a line, greedy
-    evaluations are points with the standard deviation and the range over their episodes.
+    evaluations are points with the standard deviation and the range over their episodes. Of several
+    teams each has its mean and its evaluations instead, of several agents of one each a thin line.
 
     Args:
         folder: The run's.
@@ -47,8 +48,9 @@ def draw(folder: RunFolder, path: Path | None = None) -> Path:
     title = _title(folder)
     drawn = figure((8, 4.5))
     axes = drawn.add_subplot()
-    _draw_training(axes, folder)
-    _draw_evaluations(axes, folder)
+    if not side_plot.draw(axes, folder):
+        _draw_training(axes, folder)
+        _draw_evaluations(axes, folder)
     finish(axes, title=title, x="environment steps", y="return")
     if axes.get_legend_handles_labels()[0]:
         # Below, since points are everywhere.
@@ -124,7 +126,7 @@ def _draw_training(axes: Axes, folder: RunFolder) -> None:
     )
     axes.plot(
         steps,
-        _running_mean(returns, WINDOW),
+        side_plot.running_mean(returns, WINDOW),
         color=_TRAINING,
         linewidth=1.8,
         label=f"mean of the last {WINDOW}",
@@ -157,15 +159,6 @@ def _draw_evaluations(axes: Axes, folder: RunFolder) -> None:
         label="greedy evaluation (mean, std, range)",
         zorder=3,
     )
-
-
-def _running_mean(values: Points, window: int) -> Points:
-    """Entry i is the mean of the last `window` values up to i, of all where there are fewer."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    last = np.arange(1, len(values) + 1)
-    first = np.maximum(last - window, 0)
-    means: Points = (sums[last] - sums[first]) / (last - first)
-    return means
 
 
 def _columns(path: Path, *names: str) -> tuple[Points, ...]:

@@ -46,16 +46,27 @@ class FinishedEpisode:
     agent_returns: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
-def with_teams(returns: Mapping[str, float]) -> dict[str, float]:
-    """Returns by agent, and the mean of each team of several by the name of its role.
+def teams_of(agents: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The agents of each team, by the team's name: their role, or the name of an agent alone.
 
-    Agents of one role are a team. Where all are, there is no team but all.
+    Agents of one role are a team.
     """
-    teams: dict[str, list[float]] = {}
-    for agent, value in returns.items():
-        teams.setdefault(role_of(agent), []).append(value)
-    shown = {team: values for team, values in teams.items() if 1 < len(values) < len(returns)}
-    return {**returns, **{team: math.fsum(each) / len(each) for team, each in shown.items()}}
+    roles: dict[str, list[str]] = {}
+    for agent in agents:
+        roles.setdefault(role_of(agent), []).append(agent)
+    return {
+        role if len(members) > 1 else members[0]: tuple(members) for role, members in roles.items()
+    }
+
+
+def with_teams(returns: Mapping[str, float]) -> dict[str, float]:
+    """Returns by agent, and the mean of each team of several where there is another one."""
+    teams = {
+        team: [returns[agent] for agent in members]
+        for team, members in teams_of(returns).items()
+        if 1 < len(members) < len(returns)
+    }
+    return {**returns, **{team: math.fsum(each) / len(each) for team, each in teams.items()}}
 
 
 def finished_episodes(

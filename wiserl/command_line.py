@@ -13,7 +13,7 @@ from common.errors import InvalidFieldError, WiseRLError
 from learner import presets
 from learner.observer import Observers
 from learner.outcome import Status
-from wiserl import callbacks, flags, resuming
+from wiserl import callbacks, flags, resuming, sides
 from wiserl.launch import Order
 from wiserl.progress import make_progress
 
@@ -186,6 +186,7 @@ def described(outcome: Outcome) -> list[str]:
     lines = [f"{steps} in {outcome.seconds:.1f} s ({rate}), policy {outcome.version}"]
     if outcome.final is not None:
         lines.append(f"final policy: {outcome.final.describe()}")
+        lines += sides.described(outcome.final)
     if outcome.stop_reason and outcome.status == Status.FINISHED:
         lines.append(f"finished before the end of the step budget: {outcome.stop_reason}")
     if outcome.status == Status.STOPPED:

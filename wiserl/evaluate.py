@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -19,14 +19,16 @@ from sampler.environments import registry
 from sampler.environments.building import specification
 from sampler.policy import Policy
 from sampler.workload import SIZE_BYTES, Workload
+from wiserl.random_agents import RandomAgents, named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from common.specs import ArgumentValue
     from learner.policy_file import SavedPolicy
     from learner.run_folder import RunFolder
     from protos.wiserl.v1 import learner_pb2
+    from sampler.environments.multi_agent import ParallelEnvironment
     from sampler.environments.registry import Environment
     from wiserl.video import Filming
 
@@ -43,6 +45,7 @@ def evaluate(
     env_args: Mapping[str, ArgumentValue] | None = None,
     allowed_modules: Sequence[str] = (),
     stochastic: bool = False,
+    random_agents: Collection[str] = (),
     filming: Filming | None = None,
 ) -> Evaluation:
     """Episodes of the policy that a run has saved last.
@@ -56,15 +59,19 @@ def evaluate(
         allowed_modules: Modules that an environment `module:factory` may come from.
         stochastic: Act as in training, exploration included, instead of greedily. The draws are a
             function of the seed: the same command plays the same episodes.
+        random_agents: Agents or teams by name who draw their actions instead; the draws are a
+            function of the seed too.
         filming: Films the first episodes.
 
     Raises:
         WiseRLError: There is no policy, or the environment does not fit it or cannot be filmed.
+        InvalidFieldError: It has no such agent or team.
         Exception: Whatever the environment raises.
     """
     saved = policy_file.load(folder)
+    drawing = named(saved.spec, random_agents)
     recipe = registry.resolve(_environment(saved, env, env_args), allowed_modules)
-    player = _Player(saved, stochastic=stochastic)
+    player = _Player(saved, stochastic=stochastic, drawing=drawing)
     seeds = range(first_seed, first_seed + episodes)
     filmed = min(filming.episodes, episodes) if filming is not None else 0
     played: list[learner_pb2.EvaluatedEpisode] = []
@@ -92,8 +99,9 @@ def _environment(
 class _Player:
     """A saved policy, ready to play episodes."""
 
-    def __init__(self, saved: SavedPolicy, *, stochastic: bool) -> None:
+    def __init__(self, saved: SavedPolicy, *, stochastic: bool, drawing: Sequence[str]) -> None:
         self._saved = saved
+        self._drawing = drawing
         self._greedy = not stochastic
         names = [one.name for one in outputs_for(saved.signature, greedy=self._greedy)]
         self._policy = Policy(saved.version, graphs.restricted(graphs.parse(saved.model), names))
@@ -107,6 +115,8 @@ class _Player:
         """An episode for each seed, in their order; closes the environments."""
         try:
             self._check(environments[0])
+            if self._drawing:
+                environments = [self._with_draws(one) for one in environments]
             if filming is not None:
                 environments = [filming.film(one, self._name) for one in environments]
             playing = evaluation.Evaluation(
@@ -143,4 +153,9 @@ class _Player:
 
     def _name(self, seed: int) -> str:
         manner = "" if self._greedy else "-stochastic"
-        return f"policy-{self._saved.version}-seed-{seed}{manner}"
+        drawing = "".join(f"-random-{agent}" for agent in self._drawing)
+        return f"policy-{self._saved.version}-seed-{seed}{manner}{drawing}"
+
+    def _with_draws(self, environment: Environment) -> Environment:
+        several = RandomAgents(cast("ParallelEnvironment", environment), self._drawing)
+        return cast("Environment", several)

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import IO, TYPE_CHECKING
 
+from common.specs import role_of
 from learner.observer import Observer
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ LINE_SECONDS = 10.0
 """Between two lines where there is no terminal: a log stays readable over hours."""
 
 _REFRESHES_PER_SECOND = 4
+
+_OF_AGENT = "rollout/ep_rew_mean/"
 
 
 class PlainProgress(Observer):
@@ -114,11 +117,25 @@ def _described(steps: int, total: int, version: int, metrics: Mapping[str, float
     for name, label in (("rollout/ep_rew_mean_20", "last 20"), ("rollout/ep_rew_mean", "last 100")):
         if name in metrics:
             parts.append(f"{label}: {metrics[name]:.1f}")
+    parts += _of_teams(metrics)
     lag = metrics.get("learner/policy_lag")
     parts.append(f"policy {version}" if lag is None else f"policy {version}, lag {lag:.1f}")
     if rate:
         parts.append(f"{_clock((total - steps) / rate)} left")
     return parts
+
+
+def _of_teams(metrics: Mapping[str, float]) -> list[str]:
+    """The mean returns of several teams: that of all agents says little of any."""
+    means = {
+        name.removeprefix(_OF_AGENT): mean
+        for name, mean in metrics.items()
+        if name.startswith(_OF_AGENT)
+    }
+    # A team of several has a mean under the name of its role, an agent alone one under its own.
+    teams = {role: role if role in means else name for name in means for role in [role_of(name)]}
+    shown = [f"{team}: {means[team]:.1f}" for team in teams.values()]
+    return shown if len(shown) > 1 else []
 
 
 def _evaluated(evaluation: Evaluation) -> str:

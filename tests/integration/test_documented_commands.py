@@ -51,6 +51,7 @@ ALONE = {
     ".venv/bin/wiserl train sac --env Pendulum-v1",
     ".venv/bin/wiserl train sac --env CartPole-v1",
     ".venv/bin/wiserl train qmix --env mpe2/simple_spread_v3",
+    ".venv/bin/wiserl train maddpg --env mpe2/simple_tag_v3",
     ".venv/bin/wiserl train mappo --env mpe2/simple_spread_v3",
     ".venv/bin/wiserl train mappo --env mpe2/simple_spread_v3 --recurrent-units 64 --n-steps 50",
     ".venv/bin/wiserl train dqn --env CartPole-v1 --replay-storage disk",
@@ -96,6 +97,13 @@ ELSEWHERE |= (
     dict.fromkeys(
         (ATARI.format("dqn"), ATARI.format("ppo")),
         "test_atari_runs.py::test_pong_is_played_with_the_preset",
+    )
+    | dict.fromkeys(
+        (
+            ".venv/bin/wiserl eval runs/mpe2-simple_tag_v3/maddpg/* --random agent",
+            ".venv/bin/wiserl eval runs/mpe2-simple_tag_v3/maddpg/* --random adversary",
+        ),
+        "test_random_sides.py::test_the_sides_of_tag_are_told_apart",
     )
     | dict.fromkeys(
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path  # noqa: TC003 - flags are made from the types
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +15,8 @@ from learner.config import EVALUATION_SEEDS_FROM
 from wiserl import runs, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from learner.metrics import Evaluation
     from wiserl.video import Filming
 
 VIDEOS = "videos"
@@ -39,6 +39,12 @@ class EvalFlags:
 
     stochastic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Act as in training, exploration included; the same seeds still play the same episodes."""
+
+    random: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="AGENT")
+    ] = ()
+    """An agent that acts at random in place of the policy, or a team such as adversary; repeat the
+    flag for several. The same episodes are also played with all agents at random, to compare."""
 
     video: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Film the first episodes into the run's folder videos/: MP4 with an ffmpeg, else GIF."""
@@ -83,13 +89,15 @@ def run(arguments: Sequence[str]) -> int:
     parsed = tyro.cli(EvalFlags, prog="wiserl eval", args=list(arguments))
     folder = runs.chosen(parsed.run)
     from wiserl.evaluate import evaluate
+    from wiserl.sides import beside_chance, described
 
     filming = None
     if parsed.video or parsed.video_folder is not None:
         from wiserl import video
 
         filming = video.Filming(parsed.video_folder or folder.path / VIDEOS, parsed.video_episodes)
-    evaluation = evaluate(
+    play = functools.partial(
+        evaluate,
         folder,
         episodes=parsed.episodes,
         first_seed=parsed.first_seed,
@@ -97,24 +105,21 @@ def run(arguments: Sequence[str]) -> int:
         env_args=settings.key_values(parsed.env_arg, "--env-arg") or None,
         allowed_modules=parsed.allow_module,
         stochastic=parsed.stochastic,
-        filming=filming,
     )
+    played = play(filming=filming, random_agents=parsed.random)
+    chance = play(random_agents=tuple(played.agent_returns)) if parsed.random else None
     if parsed.json:
         said = {"greedy": not parsed.stochastic, "videos": _names(filming)}
-        print(json.dumps(evaluation.to_json() | said))
-    else:
-        print("\n".join(_described(evaluation, filming, stochastic=parsed.stochastic)))
+        beside = {} if chance is None else {"random": parsed.random, "all_random": chance.to_json()}
+        print(json.dumps(played.to_json() | said | beside))
+        return 0
+    for path, value, length in zip(_names(filming), played.returns, played.lengths, strict=False):
+        print(f"{path}: return {value:.2f}, {length:,} steps")
+    print(played.describe("stochastic" if parsed.stochastic else "greedy"))
+    apart = described(played) if chance is None else beside_chance(played, chance, parsed.random)
+    for line in apart:
+        print(line)
     return 0
-
-
-def _described(
-    evaluation: Evaluation, filming: Filming | None, *, stochastic: bool
-) -> Iterator[str]:
-    for path, value, length in zip(
-        _names(filming), evaluation.returns, evaluation.lengths, strict=False
-    ):
-        yield f"{path}: return {value:.2f}, {length:,} steps"
-    yield evaluation.describe("stochastic" if stochastic else "greedy")
 
 
 def _names(filming: Filming | None) -> list[str]:

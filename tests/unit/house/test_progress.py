@@ -42,6 +42,18 @@ def test_before_the_first_episode_there_is_no_return():
     assert line == "10/100 steps | 5 steps/s | policy 2 | 0:18 left"
 
 
+def test_several_teams_are_told_apart_and_the_agents_of_one_are_not():
+    def shown(**means):
+        metrics = {f"rollout/ep_rew_mean/{name}": mean for name, mean in means.items()}
+        return progress._described(10, 100, 2, metrics)[1:-1]
+
+    assert shown(hunter_0=1.0, hunter_1=3.0, prey_0=-5.0, hunter=2.0) == [
+        "hunter: 2.0",
+        "prey_0: -5.0",
+    ]
+    assert shown(agent_0=1.0, agent_1=3.0) == []
+
+
 def test_where_policies_lag_it_is_said_how_far():
     line = " | ".join(progress._described(10, 100, 2, {"learner/policy_lag": 1.25}))
     assert line == "10/100 steps | policy 2, lag 1.2"

@@ -11,7 +11,7 @@ from common import specs
 from common.errors import WiseRLError
 from common.signature import ColumnKey, ColumnSpec, GraphInput, GraphOutput, Role, Signature
 from common.spaces import Box, Discrete
-from learner import plots, policy_file
+from learner import plots, policy_file, side_plot
 from learner.outcome import Outcome, Status
 from learner.policy_file import SavedPolicy
 from learner.run_folder import RunFolder
@@ -167,4 +167,47 @@ def test_evaluations_whose_returns_are_equal_are_drawn(tmp_path):
 
 def test_a_running_mean_is_over_the_last_values():
     values = np.array([1.0, 2.0, 3.0, 4.0])
-    assert plots._running_mean(values, 2).tolist() == [1.0, 1.5, 2.5, 3.5]
+    assert side_plot.running_mean(values, 2).tolist() == [1.0, 1.5, 2.5, 3.5]
+
+
+def lines_of(folder):
+    axes = plots.figure((4, 3)).add_subplot()
+    return side_plot.draw(axes, folder), {line.get_label(): line for line in axes.lines}
+
+
+def with_returns(folder, *agents):
+    table = Table(folder.episodes, ("global_step", "return", "length"))
+    table.append(
+        *(
+            {"global_step": i, "return": 0.0, "length": 1}
+            | {f"return/{agent}": float(i * n) for n, agent in enumerate(agents)}
+            for i in range(4)
+        )
+    )
+
+
+def test_several_teams_have_a_curve_each(tmp_path):
+    folder = make(tmp_path)
+    assert lines_of(folder) == (False, {})
+    with_returns(folder, "hunter_0", "hunter_1", "prey_0")
+    evaluations = Table(folder.evaluations, ("global_step", "eval/mean_reward/hunter"))
+    evaluations.append({"global_step": 3, "eval/mean_reward/hunter": 2.5})
+    apart, lines = lines_of(folder)
+    assert apart
+    assert set(lines) == {
+        "hunter: mean of the last 100",
+        "hunter: greedy evaluation",
+        "prey_0: mean of the last 100",
+    }
+    assert lines["hunter: mean of the last 100"].get_ydata().tolist() == [0, 0.25, 0.5, 0.75]
+    assert lines["prey_0: mean of the last 100"].get_ydata()[-1] == 3.0
+    assert lines["hunter: greedy evaluation"].get_ydata().tolist() == [2.5]
+
+
+@pytest.mark.parametrize(("agents", "drawn"), [(2, 2), (9, 0)])
+def test_the_agents_of_one_team_are_thin_lines_beside_its_own(tmp_path, agents, drawn):
+    folder = make(tmp_path)
+    with_returns(folder, *(f"agent_{i}" for i in range(agents)))
+    apart, lines = lines_of(folder)
+    assert not apart
+    assert len(lines) == drawn
