@@ -1,4 +1,4 @@
-"""The picture of a run: return against environment steps."""
+"""The picture of a run: return against environment steps, and the lag where there is one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 _EPISODES_DRAWN = 5_000
 """More points than this only make the file larger; every k-th episode is drawn then."""
 
-_TRAINING, _GREEDY = "#4878a8", "#d1495b"
+_LAGS_DRAWN = 60
+"""Rows of metrics are gathered to at most so many: a lag is a small whole number, up and down."""
+
+_TRAINING, _GREEDY, _LAG = "#4878a8", "#d1495b", "#66a182"
 
 
 def draw(folder: RunFolder, path: Path | None = None) -> Path:
@@ -34,6 +37,7 @@ def draw(folder: RunFolder, path: Path | None = None) -> Path:
     Single training episodes are faint dots, their mean over the last 100 is a line, greedy
     evaluations are points with the standard deviation and the range over their episodes. Of several
     teams each has its mean and its evaluations instead, of several agents of one each a thin line.
+    Below stands how old the experience was, where policies acted that were no longer the newest.
 
     Args:
         folder: The run's.
@@ -46,13 +50,19 @@ def draw(folder: RunFolder, path: Path | None = None) -> Path:
         WiseRLError: The folder is not a run's.
     """
     title = _title(folder)
-    drawn = figure((8, 4.5))
-    axes = drawn.add_subplot()
+    lags = _columns(folder.metrics, "global_step", "learner/policy_lag", "learner/policy_lag_max")
+    if has_lag := bool(np.isfinite(lags[1]).any()):
+        drawn = figure((8, 6))
+        axes, below = drawn.subplots(2, sharex=True, height_ratios=(3, 1))
+        _draw_lag(below, *lags)
+    else:
+        drawn = figure((8, 4.5))
+        axes = drawn.add_subplot()
     if not side_plot.draw(axes, folder):
         _draw_training(axes, folder)
         _draw_evaluations(axes, folder)
-    finish(axes, title=title, x="environment steps", y="return")
-    if axes.get_legend_handles_labels()[0]:
+    finish(axes, title=title, x="" if has_lag else "environment steps", y="return")
+    if any(each.get_legend_handles_labels()[0] for each in drawn.axes):
         # Below, since points are everywhere.
         drawn.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     target = path or folder.curve
@@ -161,9 +171,30 @@ def _draw_evaluations(axes: Axes, folder: RunFolder) -> None:
     )
 
 
+def _draw_lag(axes: Axes, steps: Points, mean: Points, most: Points) -> None:
+    """How many publications the policies that acted were behind, from the rows of metrics."""
+    from matplotlib.ticker import MaxNLocator
+
+    known = np.flatnonzero(np.isfinite(mean))
+    parts = np.array_split(known, min(len(known), _LAGS_DRAWN))
+    x, y, top = (
+        np.array([reduced(column[part]) for part in parts])
+        for column, reduced in ((steps, np.mean), (mean, np.mean), (most, np.max))
+    )
+    axes.fill_between(x, y, top, color=_LAG, alpha=0.3, linewidth=0, label="up to the largest lag")
+    axes.plot(x, y, color=_LAG, linewidth=1.6, label="mean lag of experience")
+    finish(axes, title="", x="environment steps", y="lag\n(publications)")
+    axes.set_ylim(0, max(1.0, 1.1 * top.max()))
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+
+
 def _columns(path: Path, *names: str) -> tuple[Points, ...]:
+    """The columns that there are, empty cells as NaN; one that is not there is empty."""
     table = tables.read(path) if path.is_file() else {}
-    return tuple(np.array(table.get(name, []), np.float64) for name in names)
+    return tuple(
+        np.array([float(cell or "nan") for cell in table.get(name, [])], np.float64)
+        for name in names
+    )
 
 
 def _with_unit(value: float, _position: float) -> str:

@@ -154,6 +154,23 @@ def test_a_curve_is_drawn_of_what_there_is(tmp_path):
     assert plots.draw(folder, tmp_path / "curve.svg").read_text().startswith("<?xml")
 
 
+@pytest.mark.parametrize(
+    ("lags", "drawn"),
+    [([None, 1.5, 2.0], True), ([0.0, None, 0.0], True), ([None, None, None], False)],
+)
+def test_the_lag_is_drawn_below_where_there_is_one(tmp_path, lags, drawn):
+    folder = make(tmp_path)
+    folder.write_config({"algorithm": "appo", "run": {"env": "CartPole-v1", "seed": 3}})
+    table = Table(folder.metrics, ("global_step",))
+    for step, lag in enumerate(lags):
+        table.append(
+            {"global_step": step, "learner/policy_lag": lag, "learner/policy_lag_max": lag}
+        )
+    picture = plots.draw(folder, tmp_path / "curve.svg").read_text()
+    # Each text of a picture stands in it as a comment too.
+    assert ("mean lag of experience" in picture) is drawn
+
+
 def test_evaluations_whose_returns_are_equal_are_drawn(tmp_path):
     folder = make(tmp_path)
     folder.write_config({"algorithm": "ppo", "run": {"env": "CartPole-v1", "seed": 3}})
