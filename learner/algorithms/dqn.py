@@ -37,10 +37,10 @@ from learner.algorithms.base import (
 from learner.algorithms.device_means import DeviceMeans
 from learner.algorithms.off_policy import OffPolicyAlgorithm, ReplayConfig
 from learner.algorithms.optimiser import FlatAdam, TargetNetwork
-from learner.algorithms.schedules import Schedule, scheduled
-from learner.exploration import Exploration, Ladder, falling
+from learner.algorithms.q_learning_settings import QLearningConfig
+from learner.algorithms.schedules import scheduled
+from learner.exploration import Exploration, Ladder
 from learner.losses import q_learning
-from learner.networks.bodies import Activation  # noqa: TC001 - command lines read it at run time
 from learner.networks.direct_mlp import DirectMLP
 from learner.networks.distributions import available
 from learner.networks.observations import encoder_of, preprocessor_of
@@ -57,37 +57,14 @@ EPSILON = "epsilon"
 
 
 @dataclasses.dataclass(frozen=True)
-class DQNConfig(ReplayConfig):
+class DQNConfig(QLearningConfig, ReplayConfig):
     """Hyperparameters."""
 
-    learning_rate: float = 5e-4
-    """Step size of Adam at the start."""
-    learning_rate_schedule: Schedule = "constant"
-    """`linear` brings the learning rate to 0 at the end of the step budget."""
-    adam_epsilon: float = 1e-8
-    """Epsilon of Adam; 1.5e-4 is usual for images."""
-    max_gradient_norm: float | None = 10.0
-    """Norm that gradients are clipped to; None does not clip."""
-    loss: Literal["huber", "squared"] = "huber"
-    """Of the temporal difference error; `huber` is linear beyond 1."""
-    double: bool = True
-    """Chooses the next action by the network in training and values it by the target network."""
     dueling: bool = False
     """Splits the network into a value of the state and advantages of the actions."""
-    target_update_interval: int = 250
-    """Gradient steps between updates of the target network."""
-    target_tau: float = 1.0
-    """Share of the way to the network in training that an update takes the target network; 1
-    copies it."""
     exploration: Literal["schedule", "ladder"] = "schedule"
     """`schedule` lowers one epsilon for all environments; `ladder` gives each environment of the
     run its own, for as long as the run lasts (Ape-X)."""
-    initial_epsilon: float = 1.0
-    """Probability of a random action at the start."""
-    final_epsilon: float = 0.05
-    """Probability of a random action after exploration_steps."""
-    exploration_steps: int = 10_000
-    """Environment steps of all samplers together over which epsilon falls in a line."""
     ladder_base: float = 0.4
     """Epsilon of the most exploring environment of the ladder."""
     ladder_exponent: float = 7.0
@@ -95,8 +72,6 @@ class DQNConfig(ReplayConfig):
     plus this."""
     hidden_sizes: tuple[int, ...] | None = None
     """Hidden layers; None is 120 84, and none behind convolutions."""
-    activation: Activation = "relu"
-    """Activation of the hidden layers."""
     network: str = "auto"
     """`auto` encodes images with convolutions and everything else as a vector. `module:factory`
     names a function from the observation space to an nn.Module from observations to features."""
@@ -108,17 +83,8 @@ class DQNConfig(ReplayConfig):
             InvalidFieldError: A value that cannot work, with what it must be.
         """
         super().__post_init__()
-        for field in ("learning_rate", "adam_epsilon"):
-            self._check(field, getattr(self, field) > 0, "must be above 0")
-        norm = self.max_gradient_norm
-        self._check("max_gradient_norm", norm is None or norm > 0, "must be above 0, or none")
-        self._check("target_update_interval", self.target_update_interval >= 1, "is below 1")
-        self._check("exploration_steps", self.exploration_steps >= 0, "must not be negative")
         self._check("ladder_exponent", self.ladder_exponent >= 0, "must not be negative")
-        for field in ("target_tau", "ladder_base"):
-            self._check(field, 0 < getattr(self, field) <= 1, "must be in (0, 1]")
-        for field in ("initial_epsilon", "final_epsilon"):
-            self._check(field, 0 <= getattr(self, field) <= 1, "must be in [0, 1]")
+        self._check("ladder_base", 0 < self.ladder_base <= 1, "must be in (0, 1]")
         self._check("hidden_sizes", min(self.hidden_sizes or (1,)) >= 1, "must be at least 1 each")
 
 
@@ -214,7 +180,7 @@ class DQN(OffPolicyAlgorithm[DQNConfig]):
             max_gradient_norm=config.max_gradient_norm,
         )
         self._target = TargetNetwork(policy.values, self._adam)
-        self._error = {"huber": q_learning.HUBER, "squared": q_learning.HALF_SQUARED}[config.loss]
+        self._error = q_learning.LOSSES[config.loss]
         self._direct = _direct_of(policy.values)
         self._target_direct = _direct_of(self._target.network)
         self._observed = [
@@ -234,9 +200,7 @@ class DQN(OffPolicyAlgorithm[DQNConfig]):
         config = self.config
         if config.exploration == "ladder":
             return {EPSILON: Ladder(config.ladder_base, config.ladder_exponent)}
-        over = config.exploration_steps
-        start, end = config.initial_epsilon, config.final_epsilon
-        return {EPSILON: falling(start, end, over=over, steps=environment_steps)}
+        return {EPSILON: config.epsilon(environment_steps)}
 
     def update(self, batch: Transitions, progress: float) -> Tensor | None:
         """One gradient step of algorithm 1 of the paper, and the target network's turn.

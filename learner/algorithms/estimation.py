@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -73,7 +73,38 @@ class Rewards:
         return np.sign(data.rewards) if self._clips else data.rewards
 
 
-class AdvantageEstimator:
+class _Estimator:
+    """What follows from rewards and values, row by row.
+
+    Args:
+        rewards: See `Rewards`.
+        gamma: Discount.
+    """
+
+    def __init__(self, rewards: Rewards, *, gamma: float) -> None:
+        self._rewards = rewards
+        self._gamma = gamma
+
+    def _rows(self, data: Rollout, values: Tensor) -> dict[str, Any]:
+        """What recursions over a batch's rows start from, by the names of their arguments.
+
+        All are [T, B]; `values` are `[(T + 1) B + N]`, of the observations of `data`.
+        """
+        by_row, finals = _by_row(data, values)
+        return {
+            "rewards": self._rewards.of(data),
+            "values": by_row[:-1],
+            "successors": returns.successor_values(
+                by_row, data.final_rows, data.final_slots, finals
+            ),
+            "terminated": data.terminated,
+            "truncated": data.truncated,
+            "valid": data.valid,
+            "gamma": self._gamma,
+        }
+
+
+class AdvantageEstimator(_Estimator):
     """GAE.
 
     Args:
@@ -83,28 +114,18 @@ class AdvantageEstimator:
     """
 
     def __init__(self, rewards: Rewards, *, gamma: float, gae_lambda: float) -> None:
-        self._rewards = rewards
-        self._gamma = gamma
+        super().__init__(rewards, gamma=gamma)
         self._gae_lambda = gae_lambda
 
     def estimate(self, data: Rollout, values: Tensor) -> Estimates:
         """Advantages and targets under the values `[(T + 1) B + N]` of `data`'s observations."""
-        by_row, finals = _by_row(data, values)
-        advantages = returns.generalised_advantages(
-            rewards=self._rewards.of(data),
-            values=by_row[:-1],
-            successors=returns.successor_values(by_row, data.final_rows, data.final_slots, finals),
-            terminated=data.terminated,
-            truncated=data.truncated,
-            valid=data.valid,
-            gamma=self._gamma,
-            gae_lambda=self._gae_lambda,
-        )
-        both = np.stack((advantages, advantages + by_row[:-1])).reshape(2, -1)
+        rows = self._rows(data, values)
+        advantages = returns.generalised_advantages(**rows, gae_lambda=self._gae_lambda)
+        both = np.stack((advantages, advantages + rows["values"])).reshape(2, -1)
         return Estimates(*torch.from_numpy(both).to(values.device).unbind())
 
 
-class VTraceEstimator:
+class VTraceEstimator(_Estimator):
     """V-trace.
 
     Args:
@@ -124,8 +145,7 @@ class VTraceEstimator:
         rho_clip: float,
         c_clip: float,
     ) -> None:
-        self._rewards = rewards
-        self._gamma = gamma
+        super().__init__(rewards, gamma=gamma)
         self._trace_lambda = trace_lambda
         self._rho_clip = rho_clip
         self._c_clip = c_clip
@@ -138,16 +158,9 @@ class VTraceEstimator:
             values: `[(T + 1) B + N]`, of its observations, without a graph.
             log_ratios: [T B], the policy that is trained against the one that acted, without one.
         """
-        by_row, finals = _by_row(data, values)
         found = vtrace(
+            **self._rows(data, values),
             log_ratios=log_ratios.cpu().numpy().reshape(data.shape),
-            rewards=self._rewards.of(data),
-            values=by_row[:-1],
-            successors=returns.successor_values(by_row, data.final_rows, data.final_slots, finals),
-            terminated=data.terminated,
-            truncated=data.truncated,
-            valid=data.valid,
-            gamma=self._gamma,
             trace_lambda=self._trace_lambda,
             rho_clip=self._rho_clip,
             c_clip=self._c_clip,

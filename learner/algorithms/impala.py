@@ -35,24 +35,22 @@ from torch import Tensor
 
 from learner.algorithms.estimation import Estimates, VTraceEstimator, explained_variance
 from learner.algorithms.lag import LagConfig
-from learner.algorithms.on_policy import PolicyGradientAlgorithm
-from learner.algorithms.optimiser import FlatAdam
+from learner.algorithms.on_policy import OneLossAlgorithm
+from learner.algorithms.on_policy_settings import OneLossConfig
 from learner.algorithms.ppo import PPO, PPOConfig
 from learner.algorithms.rollout import Rollout, rollout_of
-from learner.algorithms.schedules import Schedule, scheduled
+from learner.algorithms.schedules import scheduled
 from learner.losses import value
 from learner.networks.distributions import DiagonalGaussian
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from learner.algorithms.actor_critic import Actor, RoundPolicy
     from learner.algorithms.on_policy import Evaluation
     from learner.experience.on_policy import OnPolicyBatch
 
 
 @dataclasses.dataclass(frozen=True)
-class IMPALAConfig(LagConfig):
+class IMPALAConfig(OneLossConfig, LagConfig):
     """Hyperparameters. Where None is the default, it stands for what suits the action space."""
 
     n_envs: int | Literal["auto"] = 16
@@ -64,16 +62,8 @@ class IMPALAConfig(LagConfig):
     """Lambda of V-trace: 0 trusts the values, 1 the rewards."""
     learning_rate: float = 6e-4
     """Step size of Adam at the start."""
-    learning_rate_schedule: Schedule = "linear"
-    """`linear` brings the learning rate to 0 at the end of the step budget."""
     entropy_coefficient: float = 0.01
     """Weight of the entropy bonus."""
-    value_coefficient: float = 0.5
-    """Weight of the value loss."""
-    max_gradient_norm: float = 0.5
-    """Norm that gradients are clipped to, over all parameters together."""
-    share_encoder: bool = True
-    """Actor and critic share the encoder where it learns (images, or a network of your own)."""
 
     def __post_init__(self) -> None:
         """Checks every value.
@@ -83,10 +73,6 @@ class IMPALAConfig(LagConfig):
         """
         super().__post_init__()
         self._check("trace_lambda", 0 <= self.trace_lambda <= 1, "must be in [0, 1]")
-        for field in ("learning_rate", "max_gradient_norm"):
-            self._check(field, getattr(self, field) > 0, "must be above 0")
-        for field in ("entropy_coefficient", "value_coefficient"):
-            self._check(field, getattr(self, field) >= 0, "must not be negative")
 
 
 class _Outlook(NamedTuple):
@@ -103,7 +89,7 @@ class _Outlook(NamedTuple):
     entropy: Tensor
 
 
-class IMPALA(PolicyGradientAlgorithm[IMPALAConfig]):
+class IMPALA(OneLossAlgorithm[IMPALAConfig]):
     """IMPALA for one agent and any actions but a Dict."""
 
     name = "impala"
@@ -125,22 +111,8 @@ class IMPALA(PolicyGradientAlgorithm[IMPALAConfig]):
         return actor
 
     @property
-    def _shares_encoder(self) -> bool:
-        return self.config.share_encoder
-
-    @property
     def _mixes_slots(self) -> bool:
         return True
-
-    def _optimiser(self, actor: RoundPolicy, critic: nn.Module) -> FlatAdam:
-        """One for actor and critic."""
-        config = self.config
-        return FlatAdam(
-            dict(actor.named_parameters("behaviour")) | dict(critic.named_parameters("critic")),
-            learning_rate=config.learning_rate,
-            epsilon=config.adam_epsilon,
-            max_gradient_norm=config.max_gradient_norm,
-        )
 
     def update(self, batch: OnPolicyBatch, progress: float) -> dict[str, float]:
         """Section 4.2 of the paper: one step on a batch that older policies mu have rolled.

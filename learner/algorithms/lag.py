@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from common.errors import InvalidFieldError
-from learner.algorithms.on_policy import PolicyGradientConfig
+from learner.algorithms.on_policy_settings import PolicyGradientConfig
 from learner.staleness import StalenessSettings
 
 

@@ -1,10 +1,9 @@
-"""What actor-critics share that learn from rounds: settings, networks, values and state."""
+"""What actor-critics share that learn from rounds: networks, values, optimisers and state."""
 
 from __future__ import annotations
 
 import abc
-import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -22,117 +21,23 @@ from learner.algorithms.base import (
     single_agent_only,
 )
 from learner.algorithms.estimation import AdvantageEstimator, Rewards
+from learner.algorithms.on_policy_settings import (
+    ActorCriticConfig,
+    OneLossConfig,
+    PolicyGradientConfig,
+)
+from learner.algorithms.optimiser import FlatAdam
 from learner.algorithms.rollout import Rollout, in_chunks
 from learner.algorithms.sequences import remembered
-from learner.networks.bodies import Activation  # noqa: TC001 - command lines read it at run time
 from learner.networks.normalisation import ObservationStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from learner.algorithms.optimiser import FlatAdam
     from learner.algorithms.sequences import Past, Recurrence
 
 _EVALUATION_ROWS = 512
 """Rows evaluated at once: enough to pay for the calls, few enough for images to fit in memory."""
-
-
-@dataclasses.dataclass(frozen=True)
-class PolicyGradientConfig:
-    """Hyperparameters of every actor-critic; None stands for what suits the action space."""
-
-    n_envs: int | Literal["auto"] = 8
-    """Environments whose fragments make up a round, however many samplers there are. `auto` takes
-    every environment connected when a round opens."""
-    n_steps: int = 128
-    """Steps of each environment in a round."""
-    adam_epsilon: float = 1e-5
-    """Epsilon of Adam."""
-    gamma: float = 0.99
-    """Discount of rewards a step later."""
-    hidden_sizes: tuple[int, ...] | None = None
-    """Hidden layers of actor and critic each; None is 64 64, and none behind convolutions or a
-    memory."""
-    activation: Activation = "tanh"
-    """Activation of the hidden layers."""
-    network: str = "auto"
-    """`auto` encodes images with convolutions and everything else as a vector. `module:factory`
-    names a function from the observation space to an nn.Module from observations to features."""
-    recurrent_units: int = 0
-    """Units of a GRU that remembers the episode, between encoder and heads; policy and values share
-    it. 0 is no memory; trpo trains none."""
-    initial_log_std: float = 0.0
-    """Logarithm of the standard deviation at the start, continuous actions."""
-    normalise_observations: bool | None = None
-    """Normalises observed numbers by their running mean and variance, clipped to +-10; None does
-    for continuous actions."""
-    scale_rewards: bool | None = None
-    """Divides rewards by the standard deviation of the running discounted return, clipped to +-10;
-    None does for continuous actions."""
-    clip_rewards: bool = False
-    """Trains on the sign of rewards, as is usual for Atari; what is shown to people stays raw."""
-
-    def __post_init__(self) -> None:
-        """Checks every value.
-
-        Raises:
-            InvalidFieldError: A value that cannot work, with what it must be.
-        """
-        self._check("n_envs", self.n_envs == "auto" or self.n_envs >= 1, "must be at least 1")
-        self._check("n_steps", self.n_steps >= 1, "must be at least 1")
-        self._check("hidden_sizes", min(self.hidden_sizes or (1,)) >= 1, "must be at least 1 each")
-        self._check("recurrent_units", self.recurrent_units >= 0, "must not be negative")
-        self._check("adam_epsilon", self.adam_epsilon > 0, "must be above 0")
-        self._check("gamma", 0 < self.gamma <= 1, "must be in (0, 1]")
-
-    def _check(self, field: str, holds: bool, constraint: str) -> None:  # noqa: FBT001 - private
-        if not holds:
-            raise InvalidFieldError(field, f"{getattr(self, field)} {constraint}")
-
-
-@dataclasses.dataclass(frozen=True)
-class ActorCriticConfig(PolicyGradientConfig):
-    """Hyperparameters of those that go through a round in minibatches, with GAE."""
-
-    n_minibatches: int = 4
-    """Minibatches that a round is cut into, in every epoch anew; must divide n_envs x n_steps."""
-    gae_lambda: float = 0.95
-    """Lambda of generalised advantage estimation: 0 trusts the values, 1 the rewards."""
-    normalise_advantages: bool = True
-    """Brings the advantages of each policy step to mean 0 and standard deviation 1."""
-
-    def __post_init__(self) -> None:
-        """Checks every value.
-
-        Raises:
-            InvalidFieldError: A value that cannot work, with what it must be.
-        """
-        super().__post_init__()
-        self._check("n_minibatches", self.n_minibatches >= 1, "must be at least 1")
-        self._check("gae_lambda", 0 <= self.gae_lambda <= 1, "must be in [0, 1]")
-        if self.n_envs != "auto":
-            self.minibatch_size(self.n_envs)
-
-    def minibatch_size(self, n_envs: int) -> int:
-        """Rows in a minibatch of a round of so many environments.
-
-        Raises:
-            InvalidFieldError: The round does not divide.
-        """
-        if self.recurrent_units and n_envs % self.n_minibatches:
-            raise InvalidFieldError(
-                "n_minibatches",
-                f"{self.n_minibatches} does not divide the {n_envs} fragments of a round, which "
-                "stay whole with recurrent_units; change it or n_envs",
-            )
-        rows = n_envs * self.n_steps
-        if rows % self.n_minibatches:
-            raise InvalidFieldError(
-                "n_minibatches",
-                f"{self.n_minibatches} does not divide the {rows} rows of n_envs ({n_envs}) x "
-                f"n_steps ({self.n_steps}); change one of the three",
-            )
-        return rows // self.n_minibatches
 
 
 class Evaluation(NamedTuple):
@@ -154,6 +59,7 @@ class Evaluation(NamedTuple):
 
 P = TypeVar("P", bound=PolicyGradientConfig)
 C = TypeVar("C", bound=ActorCriticConfig)
+L = TypeVar("L", bound=OneLossConfig)
 
 
 class PolicyGradientAlgorithm(OnPolicyAlgorithm[P]):
@@ -339,3 +245,21 @@ class ActorCriticAlgorithm(PolicyGradientAlgorithm[C]):
             self._rewards, gamma=self.config.gamma, gae_lambda=self.config.gae_lambda
         )
         return actor
+
+
+class OneLossAlgorithm(PolicyGradientAlgorithm[L]):
+    """One that trains actor and critic together, by one loss."""
+
+    @property
+    def _shares_encoder(self) -> bool:
+        return self.config.share_encoder
+
+    def _optimiser(self, actor: RoundPolicy, critic: nn.Module) -> FlatAdam:
+        """One for actor and critic."""
+        config = self.config
+        return FlatAdam(
+            dict(actor.named_parameters("behaviour")) | dict(critic.named_parameters("critic")),
+            learning_rate=config.learning_rate,
+            epsilon=config.adam_epsilon,
+            max_gradient_norm=config.max_gradient_norm,
+        )

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 
 from learner.algorithms.estimation import Estimates, explained_variance
-from learner.algorithms.on_policy import ActorCriticAlgorithm, ActorCriticConfig
-from learner.algorithms.optimiser import FlatAdam
+from learner.algorithms.on_policy import ActorCriticAlgorithm, OneLossAlgorithm
+from learner.algorithms.on_policy_settings import ActorCriticConfig, OneLossConfig
 from learner.algorithms.rollout import Rollout, in_chunks, rollout_of, shuffled_minibatches
 from learner.algorithms.schedules import Schedule, scheduled
 from learner.algorithms.sequences import Past, shuffled_fragments
@@ -40,23 +40,18 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
 
-    from learner.algorithms.actor_critic import Actor, RoundPolicy
+    from learner.algorithms.actor_critic import Actor
     from learner.algorithms.on_policy import Evaluation
     from learner.experience.on_policy import OnPolicyBatch
 
 
 @dataclasses.dataclass(frozen=True)
-class PPOConfig(ActorCriticConfig):
+class PPOConfig(OneLossConfig, ActorCriticConfig):
     """Hyperparameters. Where None is the default, it stands for what suits the action space."""
 
     epochs: int = 4
     """Times that a round is gone through."""
-    learning_rate: float = 2.5e-4
-    """Step size of Adam at the start."""
-    learning_rate_schedule: Schedule = "linear"
-    """`linear` brings the learning rate to 0 at the end of the step budget."""
     clip_range: float = 0.2
     """How far from 1 the probability ratio may go before its gradient is cut."""
     clip_range_schedule: Schedule = "constant"
@@ -64,16 +59,8 @@ class PPOConfig(ActorCriticConfig):
     value_clip_range: float | None = None
     """Keeps values this near to the old ones in the loss, in units of (scaled) returns; None does
     not."""
-    entropy_coefficient: float = 0.0
-    """Weight of the entropy bonus."""
-    value_coefficient: float = 0.5
-    """Weight of the value loss."""
-    max_gradient_norm: float = 0.5
-    """Norm that gradients are clipped to, over all parameters together."""
     target_kl: float | None = None
     """Ends an update after the epoch whose approximate KL divergence exceeds 1.5 times this."""
-    share_encoder: bool = True
-    """Actor and critic share the encoder where it learns (images, or a network of your own)."""
     recompute_advantages: bool | None = None
     """Recomputes advantages with the current values before every epoch; None does for continuous
     actions."""
@@ -86,13 +73,10 @@ class PPOConfig(ActorCriticConfig):
         """
         super().__post_init__()
         self._check("epochs", self.epochs >= 1, "must be at least 1")
-        for field in ("learning_rate", "clip_range", "max_gradient_norm"):
-            self._check(field, getattr(self, field) > 0, "must be above 0")
+        self._check("clip_range", self.clip_range > 0, "must be above 0")
         for field in ("value_clip_range", "target_kl"):
             number = getattr(self, field)
             self._check(field, number is None or number > 0, "must be above 0, or none at all")
-        for field in ("entropy_coefficient", "value_coefficient"):
-            self._check(field, getattr(self, field) >= 0, "must not be negative")
 
 
 class _Minibatch(NamedTuple):
@@ -126,7 +110,7 @@ class _Step(NamedTuple):
     gradient_norm: Tensor
 
 
-class PPO(ActorCriticAlgorithm[PPOConfig]):
+class PPO(OneLossAlgorithm[PPOConfig], ActorCriticAlgorithm[PPOConfig]):
     """PPO with the clipped surrogate objective, for one agent and any actions but a Dict.
 
     Attributes:
@@ -139,20 +123,6 @@ class PPO(ActorCriticAlgorithm[PPOConfig]):
     counter = "epochs"
     remembers = True
     ratio_error = "train/fresh_ratio_error"
-
-    @property
-    def _shares_encoder(self) -> bool:
-        return self.config.share_encoder
-
-    def _optimiser(self, actor: RoundPolicy, critic: nn.Module) -> FlatAdam:
-        """One for actor and critic."""
-        config = self.config
-        return FlatAdam(
-            dict(actor.named_parameters("behaviour")) | dict(critic.named_parameters("critic")),
-            learning_rate=config.learning_rate,
-            epsilon=config.adam_epsilon,
-            max_gradient_norm=config.max_gradient_norm,
-        )
 
     def update(self, batch: OnPolicyBatch, progress: float) -> dict[str, float]:
         """Algorithm 1 of the paper, from where a round has been rolled.

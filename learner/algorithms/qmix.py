@@ -26,16 +26,15 @@ from common.signature import Role
 from learner.algorithms import state
 from learner.algorithms.base import JSON, refuse_mode_dependent_layers, several_agents_only
 from learner.algorithms.device_means import DeviceMeans
-from learner.algorithms.from_store import StoreAlgorithm, StoreConfig
+from learner.algorithms.from_store import StoreAlgorithm
 from learner.algorithms.optimiser import FlatAdam, TargetNetwork
 from learner.algorithms.policy_sharing import PolicySharing  # noqa: TC001 - command lines read it
-from learner.algorithms.schedules import Schedule, scheduled
+from learner.algorithms.q_learning_settings import QLearningConfig
+from learner.algorithms.schedules import scheduled
 from learner.algorithms.team_minibatch import TeamMinibatches, TeamReward
 from learner.algorithms.team_policy import EPSILON, TeamEpsilonGreedy
 from learner.experience.episodes import EpisodeSettings, EpisodeStore
-from learner.exploration import Exploration, falling
 from learner.losses import q_learning
-from learner.networks.bodies import Activation  # noqa: TC001 - command lines read it at run time
 from learner.networks.distributions import available
 from learner.networks.mixers import MonotonicMixer, SumMixer
 from learner.networks.teams import TeamState
@@ -47,12 +46,13 @@ if TYPE_CHECKING:
     from learner.algorithms.team_minibatch import TeamMinibatch
     from learner.experience.episodes import Episodes
     from learner.experience.store import ExperienceStore
+    from learner.exploration import Exploration
     from learner.networks.agent_values import AgentValues
     from learner.totals import RingCursor
 
 
 @dataclasses.dataclass(frozen=True)
-class IQLConfig(StoreConfig):
+class IQLConfig(QLearningConfig):
     """Hyperparameters."""
 
     segment_length: int = 32
@@ -71,42 +71,24 @@ class IQLConfig(StoreConfig):
     """Units of the memory, where there is one."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Hidden layers, where there is no memory."""
-    activation: Activation = "relu"
-    """Activation of the hidden layers."""
     network: str = "auto"
     """`auto` encodes images with convolutions and everything else as a vector. `module:factory`
     names a function from the observation space of agents to an nn.Module from observations to
     features."""
-    learning_rate: float = 5e-4
-    """Step size of Adam at the start."""
-    learning_rate_schedule: Schedule = "constant"
-    """`linear` brings the learning rate to 0 at the end of the step budget."""
     adam_epsilon: float = 1e-5
     """Epsilon of Adam."""
-    max_gradient_norm: float | None = 10.0
-    """Norm that gradients are clipped to; None does not clip."""
-    loss: Literal["squared", "huber"] = "squared"
+    loss: Literal["huber", "squared"] = "squared"
     """Of the temporal difference error; `huber` is linear beyond 1."""
-    double: bool = True
-    """Chooses the next actions by the networks in training and values them by the target
-    networks."""
-    td_lambda: float = 0.0
-    """Lambda of the lambda-returns that values are trained towards; 0 looks one step ahead."""
     target_update_interval: int = 200
     """Gradient steps between updates of the target networks."""
-    target_tau: float = 1.0
-    """Share of the way to the networks in training that an update takes the target networks; 1
-    copies them."""
+    exploration_steps: int = 50_000
+    """Environment steps of all samplers together over which epsilon falls in a line."""
+    td_lambda: float = 0.0
+    """Lambda of the lambda-returns that values are trained towards; 0 looks one step ahead."""
     standardise_rewards: bool = False
     """Trains on rewards less their mean over their standard deviation, of all that were drawn so
     far. Where episodes can be cut short by the agents' own doing, taking off the mean changes what
     is best; with a fixed length it does not."""
-    initial_epsilon: float = 1.0
-    """Probability of a random action at the start."""
-    final_epsilon: float = 0.05
-    """Probability of a random action after exploration_steps."""
-    exploration_steps: int = 50_000
-    """Environment steps of all samplers together over which epsilon falls in a line."""
 
     def __post_init__(self) -> None:
         """Checks every value.
@@ -115,16 +97,8 @@ class IQLConfig(StoreConfig):
             InvalidFieldError: A value that cannot work, with what it must be.
         """
         super().__post_init__()
-        for field in ("learning_rate", "adam_epsilon"):
-            self._check(field, getattr(self, field) > 0, "must be above 0")
-        norm = self.max_gradient_norm
-        self._check("max_gradient_norm", norm is None or norm > 0, "must be above 0, or none")
-        for field in ("target_update_interval", "memory_size"):
-            self._check(field, getattr(self, field) >= 1, "must be at least 1")
-        self._check("exploration_steps", self.exploration_steps >= 0, "must not be negative")
-        self._check("target_tau", 0 < self.target_tau <= 1, "must be in (0, 1]")
-        for field in ("td_lambda", "initial_epsilon", "final_epsilon"):
-            self._check(field, 0 <= getattr(self, field) <= 1, "must be in [0, 1]")
+        self._check("memory_size", self.memory_size >= 1, "must be at least 1")
+        self._check("td_lambda", 0 <= self.td_lambda <= 1, "must be in [0, 1]")
         self._check("hidden_sizes", min(self.hidden_sizes, default=1) >= 1, "is below 1 somewhere")
 
 
@@ -205,7 +179,7 @@ class IQL(StoreAlgorithm[IQLConfig]):
             max_gradient_norm=config.max_gradient_norm,
         )
         self._target = TargetNetwork(self._networks, self._adam)
-        self._error = {"huber": q_learning.HUBER, "squared": q_learning.HALF_SQUARED}[config.loss]
+        self._error = q_learning.LOSSES[config.loss]
         self._minibatches = TeamMinibatches(
             self.spec,
             policy,
@@ -263,10 +237,7 @@ class IQL(StoreAlgorithm[IQLConfig]):
 
     def scalars(self, environment_steps: int) -> dict[str, Exploration]:
         """Epsilon at this many steps of all samplers together."""
-        config = self.config
-        start, end = config.initial_epsilon, config.final_epsilon
-        over = config.exploration_steps
-        return {EPSILON: falling(start, end, over=over, steps=environment_steps)}
+        return {EPSILON: self.config.epsilon(environment_steps)}
 
     def update(self, batch: Episodes, progress: float) -> None:
         """One gradient step on whole episodes, and the target networks' turn.

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from learner.algorithms import natural_gradient
 from learner.algorithms.estimation import explained_variance
-from learner.algorithms.on_policy import ActorCriticAlgorithm, ActorCriticConfig
+from learner.algorithms.on_policy import ActorCriticAlgorithm
+from learner.algorithms.on_policy_settings import ActorCriticConfig
 from learner.algorithms.optimiser import FlatAdam, flatten
 from learner.algorithms.rollout import Rollout, rollout_of, shuffled_minibatches
 from learner.algorithms.schedules import Schedule, scheduled

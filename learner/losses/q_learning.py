@@ -124,3 +124,6 @@ Its slope is the error clipped to +-1, which is what Mnih et al. 2015 describe.
 
 HALF_SQUARED = ErrorLoss(_half_squared, torch.sub)
 """e^2 / 2 of e = values - targets."""
+
+LOSSES = {"huber": HUBER, "squared": HALF_SQUARED}
+"""By the names that settings have for them."""
