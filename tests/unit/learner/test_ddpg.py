@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 import torch
-from learner_support import ACTION, CPU, OBSERVATION, box, continuous_spec, image
+from learner_support import ACTION, OBSERVATION, box, image, parameters
 from transitions_support import (
     OFFSET,
     answers,
-    assert_same,
+    ddpg,
     feeds_of,
     make_linear,
     onnx_answers,
-    state_of,
+    td3,
     transitions_of,
 )
 
 from common import spaces, specs
 from common.errors import InvalidFieldError, UnsupportedSpaceError
 from common.signature import ColumnKey, Extent, Role
-from learner.algorithms.ddpg import DDPG, TD3, DDPGConfig, TD3Config
-from learner.networks.heads import ByAutograd
+from learner.algorithms.ddpg import TD3Config
 from learner.publishing.publisher import Publisher
 
 STATE = "state/ornstein_uhlenbeck"
@@ -36,19 +34,9 @@ SPECS = {
         box(2, 2, low=0.0, high=1.0, dtype=np.float64),
     ),
 }
+BOTH = pytest.mark.parametrize("make", [ddpg, td3])
 UNITS = specs.single_agent(box(2), box(1, low=-1.0, high=1.0))
 """Actions that the environment takes as networks give them."""
-
-
-def ddpg(spec=None, *, seed: int = 0, kind=DDPG, **config):
-    """A small DDPG, or TD3."""
-    given = {"batch_size": 8, "hidden_sizes": (16,), **config}
-    return kind(spec or OFFSET, kind.Config(**given), device=CPU, seed=seed)
-
-
-def td3(spec=None, **config) -> TD3:
-    """A small TD3."""
-    return ddpg(spec, kind=TD3, **config)
 
 
 def linear(algorithm):
@@ -96,12 +84,12 @@ def targets_by_hand(next_actions, count: int):
     return np.array([1 + 0.9 * least[0], 2.0, 3 + 0.81 * least[2]])
 
 
-@pytest.mark.parametrize("kind", [DDPG, TD3])
-def test_errors_are_those_of_targets_by_hand(kind):
+@BOTH
+def test_errors_are_those_of_targets_by_hand(make):
     config = {"hidden_sizes": (), "prioritised": True}
-    if kind is TD3:
+    if make is td3:
         config["target_noise"] = 0.0
-    algorithm = linear(ddpg(UNITS, kind=kind, **config))
+    algorithm = linear(make(UNITS, **config))
     errors = algorithm.update(hand_made(algorithm), 0.0)
     count = algorithm.n_critics
     targets = targets_by_hand(np.tanh([0.2, 5.0, 0.4]), count)
@@ -135,12 +123,12 @@ def test_every_critic_goes_down_its_own_error():
         np.testing.assert_allclose(layer.bias.grad[0], slopes.sum(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [DDPG, TD3])
-def test_the_actor_goes_up_the_first_critic(kind):
+@BOTH
+def test_the_actor_goes_up_the_first_critic(make):
     config = {"hidden_sizes": ()}
-    if kind is TD3:
+    if make is td3:
         config["policy_delay"] = 1
-    algorithm = linear(ddpg(UNITS, kind=kind, **config))
+    algorithm = linear(make(UNITS, **config))
     data = algorithm.minibatch(hand_made(algorithm))
     algorithm._improve(data)
     # dQ_1/da is 2 everywhere; da/dhead is 1 - tanh^2.
@@ -173,10 +161,10 @@ def test_smoothing_is_normal_noise_of_the_given_deviation():
 def test_actor_and_targets_wait_for_the_critics():
     algorithm = td3(policy_delay=3)
     batch = transitions_of(algorithm)
-    first = state_of(algorithm)
+    first = parameters(algorithm)
     for update in range(1, 7):
         algorithm.update(batch, 0.0)
-        now = state_of(algorithm)
+        now = parameters(algorithm)
         changed = {name for name in now if not torch.equal(now[name], first[name])}
         slow = {name for name in changed if name.startswith(("behaviour", "target", "optim"))}
         slow = {name for name in slow if not name.startswith("optimiser.critics")}
@@ -187,7 +175,7 @@ def test_actor_and_targets_wait_for_the_critics():
 
 def test_targets_go_a_share_of_the_way():
     algorithm = ddpg(target_tau=0.25)
-    before = state_of(algorithm)
+    before = parameters(algorithm)
     algorithm.update(transitions_of(algorithm), 0.0)
     after = algorithm.tensors()
     for online, target in (("behaviour.actor", "target_actor"), ("critics", "target_critics")):
@@ -204,11 +192,11 @@ def test_critics_see_what_the_environment_got_between_minus_one_and_one():
     np.testing.assert_allclose(found, [[-1.0, 1.0], [0.0, 0.0], [0.5, -0.5]])
 
 
-@pytest.mark.parametrize("kind", [DDPG, TD3])
+@BOTH
 @pytest.mark.parametrize("name", SPECS)
-def test_every_space_trains_and_says_how_it_went(name, kind):
-    algorithm = ddpg(SPECS[name], kind=kind, n_step=3)
-    before = state_of(algorithm)
+def test_every_space_trains_and_says_how_it_went(name, make):
+    algorithm = make(SPECS[name], n_step=3)
+    before = parameters(algorithm)
     for seed in range(2):
         algorithm.update(transitions_of(algorithm, seed=seed), 0.5)
     metrics = algorithm.metrics()
@@ -226,67 +214,6 @@ def test_every_space_trains_and_says_how_it_went(name, kind):
     after = algorithm.tensors()
     assert [key for key in before if torch.equal(before[key], after[key])] == []
     assert algorithm.metrics() == {}
-
-
-@pytest.mark.parametrize("kind", [DDPG, TD3])
-def test_an_update_by_hand_is_one_by_autograd(kind):
-    by_hand, by_autograd = (ddpg(kind=kind, prioritised=True) for _ in range(2))
-    networks = {
-        "_actor": by_autograd.behaviour.actor,
-        "_critics": by_autograd._critic_network,
-        "_target": by_autograd._target_critics.network,
-        "_target_actor": by_autograd._target_policy.network,
-    }
-    for name, network in networks.items():
-        setattr(by_autograd, name, ByAutograd(network))
-    by_autograd._judge = ByAutograd(by_autograd._critic_network, 1)
-    weights = np.random.default_rng(0).random(8).astype(np.float32)
-    for seed in range(4):
-        batch = transitions_of(by_hand, seed=seed, weights=weights)
-        errors = [algorithm.update(batch, 0.0) for algorithm in (by_hand, by_autograd)]
-        torch.testing.assert_close(*errors, rtol=1e-4, atol=1e-5)
-    found, expected = by_hand.tensors(), by_autograd.tensors()
-    for name, tensor in found.items():
-        torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-5, msg=name)
-
-
-@pytest.mark.parametrize("kind", [DDPG, TD3])
-def test_a_restored_algorithm_goes_on_bit_for_bit(kind):
-    first = ddpg(kind=kind, prioritised=True)
-    for seed in range(3):
-        first.update(transitions_of(first, seed=seed), 0.0)
-    restored = ddpg(kind=kind, prioritised=True, seed=17)
-    restored.load_tensors(state_of(first))
-    restored.load_values(json.loads(json.dumps(first.values())))
-    for seed in range(3, 7):
-        batch = transitions_of(first, seed=seed)
-        assert torch.equal(first.update(batch, 0.2), restored.update(batch, 0.2))
-    assert_same(state_of(first), state_of(restored))
-    assert first.values() == restored.values()
-
-
-def test_a_state_of_another_algorithm_is_refused_by_name():
-    with pytest.raises(InvalidFieldError, match="another algorithm, environment or network"):
-        td3().load_tensors(ddpg().tensors())
-    with pytest.raises(InvalidFieldError, match=r"of shape \(16, 3\), needed is \(16, 4\)"):
-        ddpg(specs.single_agent(box(4), OFFSET.agent.action)).load_tensors(ddpg().tensors())
-
-
-def test_learning_rates_fall_where_asked():
-    constant, linear_rate = ddpg(), ddpg(learning_rate_schedule="linear")
-    for algorithm in (constant, linear_rate):
-        algorithm.update(transitions_of(algorithm), 0.75)
-    assert constant.metrics()["train/learning_rate"] == 1e-3
-    assert linear_rate.metrics()["train/learning_rate"] == pytest.approx(2.5e-4)
-    assert linear_rate._critic_adam.learning_rate == pytest.approx(2.5e-4)
-
-
-def test_actions_are_random_at_first():
-    algorithm = ddpg(learning_starts=500, exploration_noise=0.3)
-    assert algorithm.scalars(0) == {"random_share": 1.0, "noise_scale": 0.3}
-    assert algorithm.scalars(499)["random_share"] == 1.0
-    assert algorithm.scalars(500)["random_share"] == 0.0
-    assert ddpg(random_steps=0).scalars(0)["random_share"] == 0.0
 
 
 def test_what_is_stored_is_what_the_environment_got_and_no_state_of_noise():
@@ -371,7 +298,7 @@ def test_the_published_policy_explores_as_its_scalars_say(graph_cache):
     assert moved == pytest.approx(0.5, abs=5 * np.sqrt(0.25 / count))
 
 
-@pytest.mark.parametrize("kind", [DDPG, TD3])
+@BOTH
 @pytest.mark.parametrize(
     ("action", "reason"),
     [
@@ -379,9 +306,9 @@ def test_the_published_policy_explores_as_its_scalars_say(graph_cache):
         (box(2), "a Box without bounds; take ppo"),
     ],
 )
-def test_other_actions_are_refused_with_what_could_be_done(kind, action, reason):
-    with pytest.raises(UnsupportedSpaceError, match=f"^{kind.name} {reason}|{reason}"):
-        ddpg(specs.single_agent(box(4), action), kind=kind)
+def test_other_actions_are_refused_with_what_could_be_done(make, action, reason):
+    with pytest.raises(UnsupportedSpaceError, match=reason):
+        make(specs.single_agent(box(4), action))
 
 
 @pytest.mark.parametrize(
@@ -401,22 +328,6 @@ def test_other_actions_are_refused_with_what_could_be_done(kind, action, reason)
 def test_settings_that_cannot_work_are_refused(config, reason):
     with pytest.raises(InvalidFieldError, match=reason):
         TD3Config(**config)
-
-
-@pytest.mark.parametrize("config", [DDPGConfig, TD3Config])
-def test_defaults_stand_with_their_explanations(config):
-    for field in dataclasses.fields(config):
-        assert field.default is not dataclasses.MISSING, field.name
-
-
-def test_several_agents_are_refused():
-    spec = continuous_spec()
-    group = spec.groups[0]
-    several = dataclasses.replace(
-        spec, multi_agent=True, groups=(dataclasses.replace(group, name="a", agents=("x", "y")),)
-    )
-    with pytest.raises(UnsupportedSpaceError, match="ddpg trains a single agent"):
-        ddpg(several)
 
 
 def test_observations_are_read_in_the_order_of_the_policys_inputs():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -26,7 +25,6 @@ from learner_support import (
     ppo,
     roll,
     round_of,
-    undocumented,
 )
 
 from common.errors import InvalidFieldError
@@ -55,20 +53,6 @@ def test_every_space_trains_and_says_how_it_went(make, name):
     after = algorithm.tensors()
     unchanged = {key for key, tensor in before.items() if torch.equal(tensor, after[key])}
     assert unchanged <= {"behaviour.encoder.images.0.dense.0.bias", "rewards.running"}
-
-
-@BOTH
-@pytest.mark.parametrize("name", ["discrete", "continuous"])
-def test_a_restored_algorithm_goes_on_bit_for_bit(make, name):
-    first = make(SPECS[name])
-    first.update(round_of(first, seed=0), 0.0)
-    restored = make(SPECS[name], seed=17)
-    restored.load_tensors(parameters(first))
-    restored.load_values(json.loads(json.dumps(first.values())))
-    for seed in (1, 2):
-        batch = round_of(first, seed=seed)
-        assert restored.update(batch, 0.2) == first.update(batch, 0.2)
-    assert_same(parameters(restored), parameters(first))
 
 
 @BOTH
@@ -179,16 +163,6 @@ def test_rows_that_are_no_steps_enter_nothing(make, name):
 
 
 @BOTH
-def test_a_batch_without_a_valid_row_changes_nothing(make):
-    algorithm = make(discrete_spec())
-    before = parameters(algorithm)
-    batch = round_of(algorithm)
-    batch.columns[VALID][:] = False
-    assert algorithm.update(batch, 0.0) == {}
-    assert_same(parameters(algorithm), before)
-
-
-@BOTH
 def test_rewards_are_scaled_by_what_every_slot_got_whatever_the_order(make):
     rewards = np.random.default_rng(0).normal(size=(16, 2)).astype(np.float32)
 
@@ -226,8 +200,3 @@ def test_settings_that_cannot_work_are_refused(config, field, setting, text):
     with pytest.raises(InvalidFieldError, match=text) as caught:
         config(**{field: setting})
     assert caught.value.field == field
-
-
-@pytest.mark.parametrize("config", [IMPALAConfig, APPOConfig])
-def test_every_setting_is_documented(config):
-    assert undocumented(config) == []

@@ -18,8 +18,8 @@ from joint_support import (
     make_linear,
     several,
 )
-from learner_support import box, continuous_spec, image, undocumented
-from transitions_support import answers, assert_same, onnx_answers, state_of
+from learner_support import assert_same, box, continuous_spec, image, parameters, undocumented
+from transitions_support import answers, onnx_answers
 
 from common import spaces, specs
 from common.errors import InvalidFieldError, UnsupportedSpaceError
@@ -235,20 +235,20 @@ def test_rewards_are_standardised_for_each_agent_from_those_that_it_got():
 def test_every_space_trains_and_goes_on_bit_for_bit(sharing):
     given = {"policies": sharing, "prioritised": True, "standardise_rewards": True}
     first, restored = maddpg(MIXED, **given), maddpg(MIXED, seed=3, **given)
-    before = state_of(first)
+    before = parameters(first)
     for seed in range(2):
         first.update(joint_transitions(first, seed=seed), 0.5)
     metrics = first.metrics()
     assert metrics["train/n_updates"] == 2.0
     assert all(np.isfinite(number) for number in metrics.values()), metrics
-    after = state_of(first)
+    after = parameters(first)
     assert [key for key in before if torch.equal(before[key], after[key])] == []
     restored.load_tensors(after)
     restored.load_values(json.loads(json.dumps(first.values())))
     for seed in range(2, 5):
         batch = joint_transitions(first, seed=seed)
         assert torch.equal(first.update(batch, 0.0), restored.update(batch, 0.0))
-    assert_same(state_of(first), state_of(restored))
+    assert_same(parameters(first), parameters(restored))
 
 
 def test_who_shares_a_policy():

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-
 import numpy as np
 import pytest
 import torch
-from learner_support import ACTION, CPU, OBSERVATION, box, image
+from learner_support import ACTION, OBSERVATION, box, image, parameters
 from transitions_support import (
+    CHOICES,
     MASK,
+    MASKED,
     OFFSET,
     answers,
-    assert_same,
     feeds_of,
     make_linear,
     onnx_answers,
-    state_of,
+    sac,
     transitions_of,
 )
 
 from common import spaces, specs
 from common.errors import InvalidFieldError, UnsupportedSpaceError
 from learner.algorithms.sac import SAC, SACConfig
-from learner.networks.heads import ByAutograd, differentiable
+from learner.networks.heads import differentiable
 from learner.publishing.publisher import Publisher
 
 UNITS = specs.single_agent(box(2), box(1, low=-1.0, high=1.0))
-CHOICES = specs.single_agent(box(3), spaces.Discrete(3, -1))
-MASKED = specs.single_agent(box(3), spaces.Discrete(3), action_mask=True)
 SPECS = {
     "continuous": OFFSET,
     "pixels": specs.single_agent(image(10, 10, 3), box(2, low=-1.0, high=1.0)),
@@ -38,12 +34,6 @@ SPECS = {
     "masked": MASKED,
     "choices_of_pixels": specs.single_agent(image(10, 10, 3), spaces.Discrete(4)),
 }
-
-
-def sac(spec=None, *, seed: int = 0, **config) -> SAC:
-    """A small SAC."""
-    given = {"batch_size": 8, "hidden_sizes": (16,), **config}
-    return SAC(spec or OFFSET, SACConfig(**given), device=CPU, seed=seed)
 
 
 def given_noise(algorithm: SAC, values) -> None:
@@ -264,7 +254,7 @@ def test_what_will_not_be_available_is_worth_nothing():
 @pytest.mark.parametrize("name", SPECS)
 def test_every_space_trains_and_says_how_it_went(name):
     algorithm = sac(SPECS[name])
-    before = state_of(algorithm)
+    before = parameters(algorithm)
     for seed in range(3):
         algorithm.update(transitions_of(algorithm, seed=seed), 0.5)
     metrics = algorithm.metrics()
@@ -289,7 +279,7 @@ def test_every_space_trains_and_says_how_it_went(name):
 def test_targets_go_a_share_of_the_way_every_so_many_steps():
     algorithm = sac(target_tau=0.25, target_update_interval=2)
     name = "heads.1.0.weight"
-    before = state_of(algorithm)[f"target_critics.{name}"]
+    before = parameters(algorithm)[f"target_critics.{name}"]
     batch = transitions_of(algorithm)
     algorithm.update(batch, 0.0)
     assert torch.equal(algorithm.tensors()[f"target_critics.{name}"], before)
@@ -297,47 +287,6 @@ def test_targets_go_a_share_of_the_way_every_so_many_steps():
     after = algorithm.tensors()
     expected = before + 0.25 * (after[f"critics.{name}"] - before)
     torch.testing.assert_close(after[f"target_critics.{name}"], expected)
-
-
-@pytest.mark.parametrize("name", ["continuous", "masked"])
-def test_an_update_by_hand_is_one_by_autograd(name):
-    by_hand, by_autograd = (sac(SPECS[name], prioritised=True) for _ in range(2))
-    by_autograd._actor = ByAutograd(by_autograd.behaviour.actor)
-    by_autograd._critics = ByAutograd(by_autograd._critic_network)
-    by_autograd._target = ByAutograd(by_autograd._target_critics.network)
-    weights = np.random.default_rng(0).random(8).astype(np.float32)
-    for seed in range(3):
-        batch = transitions_of(by_hand, seed=seed, weights=weights)
-        errors = [algorithm.update(batch, 0.0) for algorithm in (by_hand, by_autograd)]
-        torch.testing.assert_close(*errors, rtol=1e-4, atol=1e-5)
-    found, expected = by_hand.tensors(), by_autograd.tensors()
-    for key, tensor in found.items():
-        torch.testing.assert_close(tensor, expected[key], rtol=1e-3, atol=1e-5, msg=key)
-
-
-@pytest.mark.parametrize("name", ["continuous", "choices"])
-def test_a_restored_algorithm_goes_on_bit_for_bit(name):
-    first = sac(SPECS[name], prioritised=True)
-    for seed in range(3):
-        first.update(transitions_of(first, seed=seed), 0.0)
-    restored = sac(SPECS[name], prioritised=True, seed=17)
-    restored.load_tensors(state_of(first))
-    restored.load_values(json.loads(json.dumps(first.values())))
-    for seed in range(3, 6):
-        batch = transitions_of(first, seed=seed)
-        assert torch.equal(first.update(batch, 0.2), restored.update(batch, 0.2))
-    assert_same(state_of(first), state_of(restored))
-    assert first.values() == restored.values()
-
-
-def test_learning_rates_fall_where_asked():
-    algorithm = sac(learning_rate_schedule="linear")
-    algorithm.update(transitions_of(algorithm), 0.75)
-    rates = [
-        adam.learning_rate
-        for adam in (algorithm._actor_adam, algorithm._critic_adam, algorithm._alpha_adam)
-    ]
-    assert rates == pytest.approx([0.75e-4, 2.5e-4, 2.5e-4])
 
 
 @pytest.mark.parametrize("name", ["continuous", "double", "choices", "masked"])
@@ -407,11 +356,6 @@ def test_a_uniform_share_of_masked_actions_is_of_those_available():
     assert found[0] == pytest.approx(0.5, abs=5 * np.sqrt(0.25 / 5000))
 
 
-def test_random_actions_come_first():
-    algorithm = sac(learning_starts=100, random_steps=300)
-    assert [algorithm.scalars(n)["random_share"] for n in (0, 299, 300)] == [1.0, 1.0, 0.0]
-
-
 def test_the_networks_in_training_are_differentiated_where_they_lie():
     algorithm = sac()
     algorithm.update(transitions_of(algorithm), 0.0)
@@ -447,8 +391,3 @@ def test_other_actions_are_refused_with_what_could_be_done(action, reason):
 def test_settings_that_cannot_work_are_refused(config, reason):
     with pytest.raises(InvalidFieldError, match=reason):
         SACConfig(**config)
-
-
-def test_defaults_stand_with_their_explanations():
-    for field in dataclasses.fields(SACConfig):
-        assert field.default is not dataclasses.MISSING, field.name

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import sys
 import types
@@ -23,7 +21,6 @@ from learner_support import (
     TRUNCATED,
     VALID,
     assert_same,
-    box,
     constant_critic,
     continuous_spec,
     discrete_spec,
@@ -32,12 +29,11 @@ from learner_support import (
     roll,
     round_of,
     trpo,
-    undocumented,
 )
 from torch import nn
 
-from common import spaces, specs
-from common.errors import InvalidFieldError, UnsupportedSpaceError
+from common import spaces
+from common.errors import InvalidFieldError
 from common.signature import ColumnKey, Role
 from learner.algorithms import natural_gradient
 from learner.algorithms.rollout import rollout_of
@@ -249,72 +245,12 @@ def test_the_scale_of_rewards_changes_no_step():
         torch.testing.assert_close(states[1][name], tensor, msg=name)
 
 
-def test_what_pays_becomes_more_likely():
-    algorithm = trpo(discrete_spec(), n_steps=64, n_envs=8, max_kl=0.05)
-    batch = round_of(algorithm)
-    batch.columns[LOG_PROB][:] = np.log(0.5)
-    batch.columns[REWARD][:] = batch.columns[ACTION]
-    batch.columns[TERMINATED][:] = True
-    algorithm.update(batch, 0.0)
-    with torch.no_grad():
-        head = algorithm.behaviour.head(torch.randn(100, 4))
-    assert (torch.softmax(head, -1)[:, 1] > 0.55).float().mean() > 0.9
-
-
 def test_the_ratio_is_one_on_fresh_data():
     algorithm = trpo(SPECS["continuous"])
     publisher = Publisher(algorithm.behaviour, cache=None)
     for version in (1, 2, 3):
         batch = roll(algorithm, publisher.publish(version).model, seed=version)
         assert algorithm.update(batch, 0.0)["train/fresh_ratio_error"] < 1e-5
-
-
-@pytest.mark.parametrize("name", ["discrete", "continuous"])
-def test_the_same_seed_and_rounds_give_the_same_bits(name):
-    first, second = trpo(SPECS[name], seed=3), trpo(SPECS[name], seed=3)
-    torch.manual_seed(99)
-    for seed in range(3):
-        batch = round_of(first, seed=seed)
-        assert first.update(batch, 0.1) == second.update(batch, 0.1)
-    assert_same(parameters(first), parameters(second))
-
-
-@pytest.mark.parametrize("name", ["discrete", "continuous", "image"])
-def test_a_restored_algorithm_goes_on_bit_for_bit(name):
-    first = trpo(SPECS[name])
-    first.update(round_of(first, seed=0), 0.0)
-    restored = trpo(SPECS[name], seed=17)
-    restored.load_tensors(parameters(first))
-    restored.load_values(json.loads(json.dumps(first.values())))
-    for seed in (1, 2):
-        batch = round_of(first, seed=seed)
-        assert first.update(batch, 0.2) == restored.update(batch, 0.2)
-    assert_same(parameters(first), parameters(restored))
-
-
-@pytest.mark.parametrize("name", ["discrete", "continuous"])
-def test_rows_that_are_no_steps_enter_nothing(name):
-    clean, poisoned = trpo(SPECS[name]), trpo(SPECS[name])
-    batch = round_of(clean)
-    batch.columns[TRUNCATED][2, 1] = True
-    batch.columns[VALID][3, 1] = False
-    expected = clean.update(batch, 0.0)
-    other = {key: array.copy() for key, array in batch.columns.items()}
-    for key in (REWARD, LOG_PROB, RAW_ACTION):
-        if key in other:
-            other[key][3, 1] = np.nan
-    other[ACTION][3, 1] = 99
-    assert poisoned.update(dataclasses.replace(batch, columns=other), 0.0) == expected
-    assert_same(parameters(clean), parameters(poisoned))
-
-
-def test_a_round_without_a_valid_row_changes_nothing():
-    algorithm = trpo(continuous_spec())
-    before = parameters(algorithm)
-    batch = round_of(algorithm)
-    batch.columns[VALID][:] = False
-    assert algorithm.update(batch, 0.0) == {}
-    assert_same(before, parameters(algorithm))
 
 
 def test_a_single_valid_row_is_survived():
@@ -325,20 +261,6 @@ def test_a_single_valid_row_is_survived():
     metrics = algorithm.update(batch, 0.0)
     assert np.isfinite(metrics["train/value_loss"])
     assert all(torch.isfinite(tensor).all() for tensor in algorithm.tensors().values())
-
-
-@pytest.mark.parametrize(
-    ("ending", "expected"), [(TRUNCATED, 0.0), (TERMINATED, 81.0 / 8.0)], ids=["cut", "over"]
-)
-def test_a_time_limit_bootstraps_and_a_terminal_state_does_not(ending, expected):
-    # As for PPO: rewards of 1 for ever under gamma 0.9 are worth 10, which the values say.
-    algorithm = trpo(discrete_spec(), gamma=0.9, gae_lambda=0.0, n_minibatches=1, critic_epochs=1)
-    constant_critic(algorithm, 10.0)
-    batch = round_of(algorithm)
-    batch.columns[REWARD][:] = 1.0
-    batch.columns[ending][-1] = True
-    metrics = algorithm.update(batch, 0.0)
-    assert metrics["train/value_loss"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_critic_takes_as_many_steps_as_asked_for():
@@ -352,15 +274,6 @@ def test_the_critic_has_an_encoder_of_its_own():
     own = {one.data_ptr() for one in algorithm._critic.parameters()}
     assert [name for name in algorithm.tensors() if name.startswith("critic.encoder")]
     assert not own & {one.data_ptr() for one in algorithm.behaviour.parameters()}
-
-
-def test_an_uneven_round_is_refused_before_anything_changes():
-    algorithm = trpo(discrete_spec(), n_envs="auto", n_steps=5)
-    before = parameters(algorithm)
-    batch = round_of(trpo(discrete_spec(), n_envs=3, n_steps=5, n_minibatches=1))
-    with pytest.raises(InvalidFieldError, match="does not divide the 15 rows"):
-        algorithm.update(batch, 0.0)
-    assert_same(before, parameters(algorithm))
 
 
 @pytest.mark.parametrize(
@@ -381,18 +294,6 @@ def test_settings_that_cannot_work_are_refused(field, setting, text):
     with pytest.raises(InvalidFieldError, match=text) as caught:
         TRPOConfig(**{field: setting})
     assert caught.value.field == field
-
-
-def test_every_setting_is_documented():
-    assert undocumented(TRPOConfig) == []
-
-
-def test_what_trpo_cannot_learn_in_is_refused():
-    group = specs.AgentGroup("g", ("a", "b"), box(2), spaces.Discrete(2))
-    with pytest.raises(UnsupportedSpaceError, match="trpo trains a single agent"):
-        trpo(specs.EnvironmentSpec((group,), multi_agent=True))
-    with pytest.raises(UnsupportedSpaceError, match="Dict"):
-        trpo(specs.single_agent(box(2), spaces.Dict({"a": spaces.Discrete(2)})))
 
 
 def test_frozen_parameters_stay_where_they_are(monkeypatch):

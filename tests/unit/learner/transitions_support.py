@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from learner_support import ACTION, box, draw
+from learner_support import ACTION, CPU, box, draw
 
 from common import spaces, specs
 from common.signature import ColumnKey, Role
+from learner.algorithms.ddpg import DDPG, TD3
+from learner.algorithms.sac import SAC
 from learner.experience.transitions import Transitions
 from learner.publishing import sessions
 
@@ -22,7 +24,33 @@ OFFSET = specs.single_agent(
 )
 """Bounds that are neither symmetric nor alike: an action is (1 + 2 a, 6 + 4 b)."""
 
+CHOICES = specs.single_agent(box(3), spaces.Discrete(3, -1))
+MASKED = specs.single_agent(box(3), spaces.Discrete(3), action_mask=True)
+
 MASK = ColumnKey(Role.ACTION_MASK)
+
+
+def _small(kind, spec, seed: int, config):
+    given = {"batch_size": 8, "hidden_sizes": (16,), **config}
+    return kind(spec or OFFSET, kind.Config(**given), device=CPU, seed=seed)
+
+
+def ddpg(spec=None, *, seed: int = 0, **config: Any) -> DDPG:
+    """A small DDPG."""
+    found: DDPG = _small(DDPG, spec, seed, config)
+    return found
+
+
+def td3(spec=None, *, seed: int = 0, **config: Any) -> TD3:
+    """A small TD3."""
+    found: TD3 = _small(TD3, spec, seed, config)
+    return found
+
+
+def sac(spec=None, *, seed: int = 0, **config: Any) -> SAC:
+    """A small SAC."""
+    found: SAC = _small(SAC, spec, seed, config)
+    return found
 
 
 def transitions_of(algorithm: OffPolicyAlgorithm[Any], *, rows: int = 8, seed: int = 0, **changes):
@@ -97,17 +125,6 @@ def onnx_answers(algorithm: OffPolicyAlgorithm[Any], model: bytes, feeds) -> dic
     """What ONNX Runtime says to them."""
     names = [output.name for output in algorithm.behaviour.outputs]
     return sessions.run(sessions.session_of(model), names, feeds)
-
-
-def state_of(algorithm: OffPolicyAlgorithm[Any]) -> dict[str, torch.Tensor]:
-    """A copy of the whole state."""
-    return {name: tensor.clone() for name, tensor in algorithm.tensors().items()}
-
-
-def assert_same(one, other) -> None:
-    """Bit for bit."""
-    assert one.keys() == other.keys()
-    assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
 def make_linear(network, *weights) -> None:
