@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import peers_table
+from samplers import FIRST
 
 from learner.algorithms import registry
 from wiserl.bench import reached, report, tasks
@@ -142,14 +143,14 @@ SAMPLERS_COLUMNS = (
 
 def samplers(record: dict[str, Any]) -> str:
     """Learning with different numbers of samplers at equal steps."""
-    runs, settings = record["result"]["runs"], record["result"]["settings"]
+    runs, settings = record["result"]["runs"], FIRST | record["result"]["settings"]
     target = runs[0]["target"]
     *some, most = settings["samplers"]
     lines = [
-        f"## DQN with {', '.join(map(str, some))} and {most} samplers",
+        f"## {settings['algorithm'].upper()} with {', '.join(map(str, some))} and {most} samplers",
         "",
-        f"CartPole, {settings['total_steps']:,} steps, the same 16 environments shared by so many",
-        "samplers. The limiter holds gradient steps to environment steps at",
+        f"{settings['env']}, {settings['total_steps']:,} steps, the same 16 environments shared by",
+        "so many samplers. The limiter holds gradient steps to environment steps at",
         f"{target['ratio']:g}; either side may run ahead by {target['window']:g} gradient steps,",
         "and a push that has room is taken whole. On the way: once a tenth of the steps were",
         "learned from. Behind: by how many gradient steps the learner lagged, from the first one",
@@ -299,6 +300,7 @@ def page() -> str:
     rolled = [record for record in records.values() if record["benchmark"].startswith("rolling_")]
     sections = {
         "samplers": samplers,
+        "samplers_sac": samplers,
         **{f"training_speed_{algorithm}": training for algorithm in TRAINING},
         "rolling": rolling,
         "ingest": ingest,

@@ -1,12 +1,13 @@
-"""Whether DQN learns the same on CartPole however many samplers there are, at equal steps.
+"""Whether an off-policy algorithm learns the same however many samplers there are, at equal steps.
 
-The preset of CartPole, on 16 environments that 1, 2 or 16 samplers share, one worker each, with one
-fragment an environment in flight. Beside returns, how well the limiter held the replay ratio, and
-who waited for whom. Numbers of samplers take turns for each seed. The picture is drawn from the
-data file alone.
+DQN on CartPole unless told otherwise, by its preset, on 16 environments that 1, 2 or 16 samplers
+share, one worker each. Beside returns, how well the limiter held the replay ratio, and who waited
+for whom. Numbers of samplers take turns for each seed. The picture is drawn from the data file
+alone.
 
     python benchmarks/samplers.py --name samplers
     python benchmarks/samplers.py --name samplers --draw-only
+    python benchmarks/samplers.py --algorithm sac --env Pendulum-v1 --total-steps 10000 --name ...
 """
 
 from __future__ import annotations
@@ -38,13 +39,17 @@ POINTS = 200
 WARM_UP_SHARE = 0.1
 """Of the budget, after learning_starts: before that a ratio is one of few steps."""
 
+FIRST = {"algorithm": "dqn", "env": "CartPole-v1"}
+"""What is trained unless told otherwise; the first data file says nothing of it."""
+
 COLOURS = ("#4878a8", "#edae49", "#d1495b", "#66a182", "#7b5ea7")
 
 
 def train(options: argparse.Namespace, samplers: int, seed: int) -> dict[str, Any]:
     """One run, from start to finish, as the data file has it."""
     with tempfile.TemporaryDirectory() as runs:
-        command = [sys.executable, "-m", "wiserl.cli", "train", "dqn", "--env", "CartPole-v1"]
+        command = [sys.executable, "-m", "wiserl.cli", "train", options.algorithm]
+        command += ["--env", options.env]
         command += ["--seed", str(seed), "--total-steps", str(options.total_steps)]
         command += ["--samplers", str(samplers), "--workers", "1"]
         command += ["--envs-per-worker", str(ENVIRONMENTS // samplers)]
@@ -120,9 +125,9 @@ def draw(record: dict[str, Any], path: Path) -> None:
         _draw(lags, runs, "replay_lag", colour)
     window = result["runs"][0]["target"]["window"]
     lags.axhspan(-window, window, color="#eeeeee", zorder=0, label="window of the limiter")
-    plots.finish(
-        returns, title="DQN on CartPole-v1, the same 16 environments", x="", y="return (last 100)"
-    )
+    settings = FIRST | result["settings"]
+    title = f"{settings['algorithm'].upper()} on {settings['env']}, the same 16 environments"
+    plots.finish(returns, title=title, x="", y="return (last 100)")
     plots.finish(lags, title="", x="environment steps", y="gradient steps behind")
     for axes in (returns, lags):
         axes.legend(loc="best", framealpha=0.85, edgecolor="none", fontsize=9)
@@ -160,6 +165,10 @@ def _draw(
 def main() -> None:
     """Trains in turns, writes the data down and draws it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--algorithm", default=FIRST["algorithm"], help="one that learns from a replay"
+    )
+    parser.add_argument("--env", default=FIRST["env"])
     parser.add_argument("--samplers", type=int, nargs="+", default=[1, 2, 16])
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102])
     parser.add_argument("--total-steps", type=int, default=50_000)

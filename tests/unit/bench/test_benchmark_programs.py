@@ -61,9 +61,12 @@ def test_samplers_of_each_number_are_a_line(page):
     runs = [run(1, 1, 400), run(1, 2, 500), run(16, 1, 300)]
     settings = {"samplers": [1, 16], "total_steps": 1000}
     text = page(samplers={"settings": settings, "runs": runs})
-    assert "## DQN with 1 and 16 samplers" in text
+    assert "## DQN with 1 and 16 samplers\n\nCartPole-v1, 1,000 steps" in text
     assert "| 1 | 401.0, 402.0 | 0.5000 | 0.400 to 0.520 | 0 to 500 | 20 % | 10 % | 100 |" in text
     assert "| 16 | 401.0 | 0.5000 | 0.400 to 0.510 | 0 to 300 | 20 % | 10 % | 100 |" in text
+    settings |= {"algorithm": "sac", "env": "Pendulum-v1"}
+    text = page(samplers_sac={"settings": settings, "runs": runs})
+    assert "## SAC with 1 and 16 samplers\n\nPendulum-v1, 1,000 steps" in text
 
 
 def test_training_speed_is_told_of_every_algorithm(page):
@@ -159,7 +162,7 @@ def test_the_peer_is_told_the_preset_and_what_it_says_is_kept(program, monkeypat
 @pytest.mark.slow
 def test_the_benchmark_of_samplers_runs_and_draws(program, tmp_path):
     samplers = program("samplers")
-    options = argparse.Namespace(total_steps=1500, rows_in_flight=640, episodes=2)
+    options = argparse.Namespace(**samplers.FIRST, total_steps=1500, rows_in_flight=640, episodes=2)
     found = samplers.train(options, samplers=2, seed=0)
     assert found["environment_steps"] == 1500
     assert found["gradient_steps"] == 250
