@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     Points = NDArray[np.float64]
 
 _RETURN_OF, _GREEDY_OF = "return/", "eval/mean_reward/"
-_MOST_AGENTS = 8
-"""More lines of agents than this tell nothing apart."""
+_AGENT_COLORS = ("C1", "C2", "C4", "C5", "C6", "C7", "C8", "C9")
+"""Not those that the common mean and evaluations have; more lines would tell nothing apart."""
+
+_VISIBLE = 0.02
+"""Agents whose means are nearer to each other than this share of all returns' range look alike."""
 
 
 def draw(axes: Axes, folder: RunFolder) -> bool:
     """Draws what agents returned in training, and of several teams what each returned.
 
-    Of one team that is a thin line for each agent, beside what else is drawn; of several a line and
-    greedy evaluations for each team.
+    Of one team that is a thin line for each agent where they can be told apart, beside what else is
+    drawn; of several a line and greedy evaluations for each team.
 
     Returns:
         Whether there are several teams, whose common mean says little of any.
@@ -36,8 +39,8 @@ def draw(axes: Axes, folder: RunFolder) -> bool:
     returns = {name.removeprefix(_RETURN_OF): _numbers(episodes[name]) for name in found}
     teams = teams_of(returns)
     if len(teams) < 2:
-        if len(returns) <= _MOST_AGENTS:
-            _draw_agents(axes, _numbers(episodes.get("global_step", [])), returns)
+        if 1 < len(returns) <= len(_AGENT_COLORS):
+            _draw_agents(axes, _numbers(episodes["global_step"]), returns)
         return False
     evaluations = tables.read(folder.evaluations) if folder.evaluations.is_file() else {}
     steps = _numbers(episodes["global_step"])
@@ -61,9 +64,12 @@ def draw(axes: Axes, folder: RunFolder) -> bool:
 
 
 def _draw_agents(axes: Axes, steps: Points, returns: dict[str, Points]) -> None:
-    for number, (agent, each) in enumerate(returns.items()):
-        mean = running_mean(each, WINDOW)
-        axes.plot(steps, mean, color=f"C{number}", linewidth=0.8, label=agent)
+    every = np.array(list(returns.values()))
+    means = np.array([running_mean(each, WINDOW) for each in every])
+    if np.ptp(means, axis=0).max() < _VISIBLE * np.ptp(every):
+        return
+    for agent, mean, color in zip(returns, means, _AGENT_COLORS, strict=False):
+        axes.plot(steps, mean, color=color, linewidth=0.9, label=agent, zorder=2.5)
 
 
 def running_mean(values: Points, window: int) -> Points:

@@ -1,6 +1,6 @@
 """Environments and wrappers out of modules that the sampler's own command line allows.
 
-The sampler's own wrappers are allowed always.
+The sampler's own wrappers and games are allowed always.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from common.errors import InvalidFieldError, WiseRLError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-OWN = frozenset({"sampler.environments.atari"})
+OWN = frozenset({"sampler.environments.atari", "sampler.environments.matrix_games"})
 
 
 class EnvironmentRefusedError(WiseRLError):

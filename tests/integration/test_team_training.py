@@ -13,7 +13,7 @@ from wiserl.evaluate import evaluate
 pytestmark = [pytest.mark.usefixtures("own_graph_cache"), pytest.mark.timeout(300)]
 
 SMALL = {
-    "env": "matrix_games:TwoStep",
+    "env": "sampler.environments.matrix_games:TwoStep",
     "total_steps": 1200,
     "n_envs": 4,
     "segment_length": 9,
@@ -50,7 +50,7 @@ def test_a_team_trains_beside_its_samplers_in_rounds_and_from_files(tmp_path):
         assert all(row["return/agent_0"] == row["return/agent_1"] for row in episodes)
         assert "rollout/ep_rew_mean/agent_1" in outcome.metrics
 
-        again = evaluate(wiserl_folder(outcome), episodes=2, allowed_modules=("matrix_games",))
+        again = evaluate(wiserl_folder(outcome), episodes=2)
         assert list(again.returns) == list(outcome.final.returns)[:2]
         policy = wiserl.load(outcome.folder)
         start = np.eye(4, dtype=np.float32)[0]
@@ -64,3 +64,21 @@ def wiserl_folder(outcome):
     from learner.run_folder import RunFolder
 
     return RunFolder(outcome.folder)
+
+
+@pytest.mark.learning
+@pytest.mark.parametrize(
+    ("name", "game", "worth"),
+    [("vdn", "TwoStep", 7.0), ("qmix", "TwoStep", 8.0)],
+)
+def test_presets_of_matrix_games_come_to_what_is_known(name, game, worth, tmp_path):
+    outcome = wiserl.train(
+        name,
+        env=f"sampler.environments.matrix_games:{game}",
+        runs=tmp_path,
+        eval_points=0,
+        workers=1,
+        in_process=True,
+        threads=1,
+    )
+    assert list(outcome.final.returns) == [worth]

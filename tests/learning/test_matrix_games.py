@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-import matrix_games
 import numpy as np
 import pytest
 import torch
@@ -17,7 +16,7 @@ import torch
 from common.signature import ColumnKey, Role
 from learner.algorithms import qmix
 from learner.experience.episodes import Episodes
-from sampler.environments import multi_agent
+from sampler.environments import matrix_games, multi_agent
 
 if TYPE_CHECKING:
     from common import specs
@@ -35,7 +34,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def every_episode(game: type[matrix_games.TwoStep], actions: int) -> Episodes:
+def every_episode(game: type[matrix_games.MatrixGame], actions: int) -> Episodes:
     """All there are, side by side."""
     length = game.max_cycles
     joint = list(itertools.product(range(actions), repeat=2))
@@ -66,7 +65,7 @@ def _play(game: matrix_games.TwoStep, plan: Any) -> dict[ColumnKey, Any]:
     }
 
 
-def trained(name: str, game: type[matrix_games.TwoStep], updates: int, **settings: Any) -> Any:
+def trained(name: str, game: type[matrix_games.MatrixGame], updates: int, **settings: Any) -> Any:
     algorithm = {"iql": qmix.IQL, "vdn": qmix.VDN, "qmix": qmix.QMIX}[name]
     given = {
         "learning_rate": 1e-2,
@@ -82,11 +81,11 @@ def trained(name: str, game: type[matrix_games.TwoStep], updates: int, **setting
     return made
 
 
-def specification(game: type[matrix_games.TwoStep]) -> specs.EnvironmentSpec:
+def specification(game: type[matrix_games.MatrixGame]) -> specs.EnvironmentSpec:
     return multi_agent.specification(game())
 
 
-def matrix_game_actions(game: type[matrix_games.TwoStep]) -> int:
+def matrix_game_actions(game: type[matrix_games.MatrixGame]) -> int:
     return int(game().action_space("agent_0").n)
 
 
@@ -102,7 +101,7 @@ def team_values(algorithm: Any, where: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def greedy_return(algorithm: Any, game: type[matrix_games.TwoStep]) -> float:
+def greedy_return(algorithm: Any, game: type[matrix_games.MatrixGame]) -> float:
     environment, total = game(), 0.0
     seen, _ = environment.reset()
     while environment.agents:

@@ -192,12 +192,12 @@ def lines_of(folder):
     return side_plot.draw(axes, folder), {line.get_label(): line for line in axes.lines}
 
 
-def with_returns(folder, *agents):
+def with_returns(folder, *agents, worth=1.0):
     table = Table(folder.episodes, ("global_step", "return", "length"))
     table.append(
         *(
             {"global_step": i, "return": 0.0, "length": 1}
-            | {f"return/{agent}": float(i * n) for n, agent in enumerate(agents)}
+            | {f"return/{agent}": float(i * (1 + worth * n)) for n, agent in enumerate(agents)}
             for i in range(4)
         )
     )
@@ -216,15 +216,17 @@ def test_several_teams_have_a_curve_each(tmp_path):
         "hunter: greedy evaluation",
         "prey_0: mean of the last 100",
     }
-    assert lines["hunter: mean of the last 100"].get_ydata().tolist() == [0, 0.25, 0.5, 0.75]
-    assert lines["prey_0: mean of the last 100"].get_ydata()[-1] == 3.0
+    assert lines["hunter: mean of the last 100"].get_ydata().tolist() == [0, 0.75, 1.5, 2.25]
+    assert lines["prey_0: mean of the last 100"].get_ydata()[-1] == 4.5
     assert lines["hunter: greedy evaluation"].get_ydata().tolist() == [2.5]
 
 
-@pytest.mark.parametrize(("agents", "drawn"), [(2, 2), (9, 0)])
-def test_the_agents_of_one_team_are_thin_lines_beside_its_own(tmp_path, agents, drawn):
+@pytest.mark.parametrize(
+    ("agents", "worth", "drawn"), [(2, 1.0, 2), (9, 1.0, 0), (2, 0.0, 0)], ids=str
+)
+def test_the_agents_of_one_team_are_thin_lines_where_they_differ(tmp_path, agents, worth, drawn):
     folder = make(tmp_path)
-    with_returns(folder, *(f"agent_{i}" for i in range(agents)))
+    with_returns(folder, *(f"agent_{i}" for i in range(agents)), worth=worth)
     apart, lines = lines_of(folder)
     assert not apart
     assert len(lines) == drawn
