@@ -41,6 +41,14 @@ explore, first reached the gate.
 
 """
 
+ANCHORS = """## Several agents, beside what others came to
+
+Returns are means over agents. "random" is what uniformly random actions return here
+(`random_policies.json`); what others published is converted to the same measure, as
+`wiserl/bench/tasks.yaml` says, and none of it was run here.
+
+"""
+
 
 def rate(record: dict[str, Any]) -> str:
     """Steps a second into the learner beside the bare environments."""
@@ -308,7 +316,10 @@ def page() -> str:
     }
     parts = [HEAD + report.table(RESULTS / "learning", list(tasks.load().values()))]
     random = records.get("random_policies", {"result": {"returns": {}}})
-    if beside := peers_table.section(RESULTS, random["result"]["returns"]):
+    chance = random["result"]["returns"]
+    if anchors := report.beside(list(tasks.load().values()), chance):
+        parts.append(ANCHORS + anchors)
+    if beside := peers_table.section(RESULTS, chance):
         parts.append(beside)
     for name, section in sections.items():
         if found := rolled if name == "rolling" else records.get(name):

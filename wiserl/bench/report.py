@@ -9,7 +9,7 @@ from wiserl.bench import statistics
 from wiserl.bench.tasks import units
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from wiserl.bench.tasks import Task
@@ -46,6 +46,8 @@ def row(task: Task, records: Sequence[dict[str, Any]]) -> str:
             f"| {task.name} | {task.total_steps:,} | 0 | not run "
             f"| {task.gate:g} | {task.stretch:g} | | | |"
         )
+    decimals = 1 if abs(task.stretch) >= 10 else 2
+    said = f"{{:.{decimals}f}}".format
     middle = statistics.interquartile_mean(scores)
     low, high = statistics.interval(scores)
     verdict = "met" if middle >= task.gate else "MISSED"
@@ -53,11 +55,28 @@ def row(task: Task, records: Sequence[dict[str, Any]]) -> str:
     walls = sorted(float(record["wall_seconds"]) for record in records)
     return (
         f"| {task.name} | {task.total_steps:,} | {len(scores)} "
-        f"| {middle:.1f} [{low:.1f}, {high:.1f}] | {task.gate:g} {verdict} | {task.stretch:g} "
-        f"| {', '.join(f'{score:.1f}' for score in scores)} "
+        f"| {said(middle)} [{said(low)}, {said(high)}] | {task.gate:g} {verdict} "
+        f"| {task.stretch:g} | {', '.join(map(said, scores))} "
         f"| {', '.join('-' if step is None else f'{step:,}' for step in reached)} "
         f"| {walls[len(walls) // 2]:.0f} |"
     )
+
+
+def beside(tasks: Sequence[Task], random: Mapping[str, float]) -> str | None:
+    """A table of what returns are to be seen beside, as Markdown; None without any.
+
+    Args:
+        tasks: Those of one environment have the same anchors.
+        random: The mean return of random policies by environment; others are left out.
+    """
+    known = {task.env: task.anchors for task in tasks if task.anchors and task.env in random}
+    if not known:
+        return None
+    lines = ["| environment | random | others |", "|---|---|---|"]
+    for env, anchors in known.items():
+        others = ", ".join(f"{name} {value:g}" for name, value in anchors.items())
+        lines.append(f"| {env} | {random[env]:.2f} | {others} |")
+    return "\n".join(lines)
 
 
 def table(folder: Path, tasks: Sequence[Task]) -> str:

@@ -11,6 +11,7 @@ import yaml
 from common.errors import InvalidFieldError, WiseRLError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -28,6 +29,7 @@ class Task:
         gate: What the interquartile mean over seeds must reach.
         stretch: What a very good implementation reaches.
         reference: What is published for it, for tasks that a peer is trained on too.
+        anchors: What others came to there, by what they are; random policies are measured here.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Task:
     gate: float
     stretch: float
     reference: float | None = None
+    anchors: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

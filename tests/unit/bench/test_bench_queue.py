@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -103,3 +104,22 @@ def test_a_unit_runs_and_is_stamped(tmp_path, task):
 def test_the_verb_shows_the_table_without_running(tmp_path, capsys):
     assert cli.main(["bench", "learning", "--minutes", "0", "--results", str(tmp_path)]) == 0
     assert "ppo-cartpole" in capsys.readouterr().out
+
+
+def test_what_returns_are_beside_is_said_by_environment(task):
+    beside = {"planner": -6.5, "others (10M)": -7.25}
+    anchored = [
+        dataclasses.replace(task, name=name, env="X-v0", anchors=beside) for name in ("a", "b")
+    ]
+    assert report.beside([task], {}) is None
+    lines = report.beside([task, *anchored], {"X-v0": -26.2}).splitlines()
+    assert lines[2:] == ["| X-v0 | -26.20 | planner -6.5, others (10M) -7.25 |"]
+    assert report.beside(anchored, {}) is None
+
+
+def test_small_returns_have_decimals_that_tell_them_apart(task):
+    small = dataclasses.replace(task, gate=0.1, stretch=0.4)
+    assert "| 0.26 [0.25, 0.26] | 0.1 met | 0.4 |" in report.row(
+        small, [record(7, 0.25), record(8, 0.26)]
+    )
+    assert "| 7.0 [7.0, 7.0] |" in report.row(task, [record(7, 7.0)])

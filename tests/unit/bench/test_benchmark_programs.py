@@ -174,6 +174,18 @@ def test_the_benchmark_of_samplers_runs_and_draws(program, tmp_path):
     assert (tmp_path / "picture.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize(
+    ("env", "worth"),
+    [("CartPole-v1", (8, 80)), ("sampler.environments.matrix_games:NonMonotonic", (-8, 2))],
+)
+def test_random_policies_are_measured_of_one_agent_and_of_several(program, env, worth):
+    found = program("random_policies").returns(env, 200)
+    assert len(found) == 200
+    # 22 on the mean where a pole falls; 8 / 9 - 4 * 12 / 9 in the game, with an error of 0.5.
+    assert worth[0] < sum(found) / 200 < worth[1]
+    assert found == program("random_policies").returns(env, 200)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_the_benchmark_of_ingest_counts_what_arrives(program, monkeypatch, on_disk):
