@@ -58,7 +58,9 @@ class MatrixGame:
 
     def state(self) -> NDArray[np.float32]:
         """One-hot, [states]."""
-        return np.eye(self.states, dtype=np.float32)[self.where]
+        found = np.zeros(self.states, np.float32)
+        found[self.where] = 1.0
+        return found
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - the API's
         """Begins in state 0."""
