@@ -31,8 +31,10 @@ def by_side(evaluation: Evaluation) -> dict[str, NDArray[np.float64]]:
 
 
 def described(evaluation: Evaluation) -> Iterator[str]:
-    """A line for each of several agents and teams; none for a single agent."""
+    """A line for each agent and team; none for a single agent, or where all returned the same."""
     sides = by_side(evaluation)
+    if all(np.array_equal(returns, evaluation.returns) for returns in sides.values()):
+        return
     width = max(map(len, sides), default=0)
     for name, returns in sides.items():
         yield f"  {name:<{width}}  {returns.mean():9.2f} +- {returns.std():.2f}"

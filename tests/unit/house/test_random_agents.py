@@ -115,3 +115,4 @@ def test_a_table_tells_sides_from_chance():
     assert lines[4].split()[:2] == ["hunter", "2.00"]
     alone = Evaluation(1, 1, True, (1,), (2.0,), (5,))
     assert list(sides.described(alone)) == []
+    assert list(sides.described(evaluation(*[(1.0, 2.0)] * 3))) == []
