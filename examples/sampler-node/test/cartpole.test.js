@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { CartPole } from '../src/cartpole.js';
+import { build } from '../src/environments.js';
+import { EXIT } from '../src/exits.js';
+import { Life } from '../src/life.js';
+
+const episodes = JSON.parse(readFileSync(new URL('../../golden/cartpole.json', import.meta.url)));
+
+test('its transitions are those of Gymnasium', () => {
+  for (const { start, actions, observations, terminated } of episodes) {
+    const environment = new CartPole();
+    environment.reset(0);
+    environment.state = start;
+    actions.forEach((action, t) => {
+      const row = environment.step(action);
+      row.observation.forEach((x, i) => assert.ok(Math.abs(x - observations[t][i]) < 1e-6));
+      assert.equal(row.reward, 1);
+      assert.equal(row.terminated, terminated && t === actions.length - 1);
+      assert.equal(row.truncated, false);
+    });
+  }
+});
+
+test('an episode is cut after 500 steps and begins anew in a row of its own', () => {
+  const life = new Life(new CartPole(), 3, []);
+  let last;
+  for (let t = 0; t < 500; t += 1) {
+    assert.equal(life.isFirst, t === 0);
+    last = life.advance(Number(life.observation[2] + 0.8 * life.observation[3] > 0));
+    assert.equal(last.ended, t === 499);
+  }
+  assert.deepEqual([last.truncated, last.terminated, life.episodeReturn], [true, false, 500]);
+  const seen = life.observation;
+  const reset = life.advance(1);
+  assert.deepEqual(
+    [reset.isValid, reset.isFirst, reset.reward, reset.ended, reset.truncated],
+    [false, false, 0, false, false],
+  );
+  assert.notDeepEqual(life.observation, seen);
+  assert.equal(life.advance(1).isFirst, true);
+  assert.equal(life.row, 502);
+});
+
+test('a seed gives the same episodes, another one gives others', () => {
+  const starts = (seed) => {
+    const environment = new CartPole();
+    return [environment.reset(seed), environment.reset(), environment.reset()];
+  };
+  assert.deepEqual(starts(7), starts('7'));
+  assert.notDeepEqual(starts(7), starts(8));
+  const [first, second] = starts(7);
+  assert.notDeepEqual(first, second);
+  assert.ok([...first, ...second].every((x) => Math.abs(x) <= 0.05));
+});
+
+const reference = (more) => ({ id: 'CartPole-v1', arguments: {}, wrappers: [], ...more });
+const run = (more) => ({
+  training_environment: reference(more),
+  evaluation_environment: reference({}),
+});
+
+test('the reward of Sutton and Barto is 0 a step and -1 for a fall', () => {
+  const flag = { kind: 'bool_value', bool_value: true };
+  const { make, makeForEvaluation } = build(run({ arguments: { sutton_barto_reward: flag } }));
+  const rewardsOf = (environment) => {
+    environment.reset(1);
+    const rewards = [];
+    for (let over = false; !over;) {
+      const { reward, terminated } = environment.step(0);
+      rewards.push(reward);
+      over = terminated;
+    }
+    return new Set(rewards);
+  };
+  assert.deepEqual(rewardsOf(make()), new Set([0, -1]));
+  assert.deepEqual(rewardsOf(makeForEvaluation()), new Set([1]));
+});
+
+test('what it does not have is refused by name', () => {
+  const refused = (more) => assert.throws(() => build(run(more)), { exitCode: EXIT.ENVIRONMENT });
+  refused({ id: 'Acrobot-v1' });
+  refused({ wrappers: ['mine:Wrapper'] });
+  refused({ arguments: { gravity: { kind: 'double_value', double_value: 1 } } });
+});

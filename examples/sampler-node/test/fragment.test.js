@@ -1,0 +1,182 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { test } from 'node:test';
+import { Actor } from '../src/actor.js';
+import { rollFragment, split } from '../src/fragment.js';
+import { Life } from '../src/life.js';
+import { agree, Policy } from '../src/policy.js';
+import { Signature } from '../src/signature.js';
+import { decode } from '../src/tensors.js';
+import { contract, elementsOf, golden, model } from './golden.js';
+
+const { rows, slots, push } = golden.fragment;
+const response = { version: '7', model, model_sha256: createHash('sha256').update(model).digest() };
+const { signature: message } = contract.Registration.deserialize(
+  Buffer.from(golden.registration, 'base64'),
+);
+const signature = new Signature(message);
+const expected = contract.Push.deserialize(Buffer.from(push, 'base64')).batch;
+const initial = elementsOf(rows[0].inputs['state/memory']);
+
+/** What the environment of slot `place` answers, as the file says. */
+class Tape {
+  constructor(place) {
+    this.place = place;
+    this.t = 0;
+  }
+
+  at(name, t) {
+    const { shape, values } =
+      name === 'seen' ? rows[t].inputs.observation : rows[t].environment[name];
+    const size = shape.length > 1 ? shape[1] : 1;
+    const found = values.slice(this.place * size, (this.place + 1) * size);
+    return shape.length > 1 ? found : found[0];
+  }
+
+  reset() {
+    // The reset that begins a life comes before its first row, any other one is a row.
+    return this.t === 0 && !this.begun ? this.at('seen', 0) : this.at('observation', this.t++);
+  }
+
+  step() {
+    this.begun = true;
+    const t = this.t++;
+    const of = (name) => this.at(name, t);
+    return {
+      observation: of('observation'),
+      reward: of('reward'),
+      terminated: of('terminated'),
+      truncated: of('truncated'),
+    };
+  }
+}
+
+function lives() {
+  return slots.map(({ slot, incarnation, first_row: row, episode_length: length }, place) => {
+    const life = new Life(new Tape(place), 0, [1, 2, 3]);
+    const half = initial.length / slots.length;
+    const memory = initial.slice(place * half, (place + 1) * half);
+    const isFirst = row === 0;
+    const states = isFirst ? {} : { memory };
+    return Object.assign(life, { slot, incarnation, row, length, isFirst, states });
+  });
+}
+
+/** The policy with the noise of the file in place of what was drawn. */
+async function rehearsed() {
+  const policy = await Policy.load(contract, response);
+  let t = 0;
+  const run = (feeds, names) => {
+    feeds.noise.data.set(elementsOf(rows[t].inputs.noise));
+    t += 1;
+    return policy.run(feeds, names);
+  };
+  return { version: policy.version, run };
+}
+
+async function rolled(isWanted = () => true) {
+  const progress = { rows_rolled: 0, rows_dropped: 0, policy_seconds: 0, environment_seconds: 0 };
+  const taking = lives();
+  const task = { signature, slots: taking, rows: rows.length, scalars: new Map(), progress };
+  const batch = await rollFragment({ ...task, policy: await rehearsed(), isWanted });
+  return { batch, progress, slots: taking };
+}
+
+test('every call of the policy is answered as the file says', async () => {
+  const policy = await Policy.load(contract, response);
+  for (const { inputs, outputs } of rows) {
+    const actor = new Actor(signature, signature.collecting, lives());
+    for (const input of actor.inputs) input.elements.set(elementsOf(inputs[input.name]));
+    const names = Object.keys(outputs);
+    const answers = await policy.run(actor.feeds, names);
+    for (const name of names) assert.ok(agree(answers[name], elementsOf(outputs[name])), name);
+  }
+});
+
+test('a fragment becomes the push of the file', async () => {
+  const { batch, progress } = await rolled();
+  assert.equal(progress.rows_rolled, rows.length * slots.length);
+  // Through the wire, so that both are as a reader has them.
+  const sent = contract.Push.deserialize(contract.Push.serialize({ batch })).batch;
+  const { columns, ...rest } = sent;
+  const { columns: wanted, ...others } = expected;
+  assert.deepEqual(rest, others);
+  const addresses = (all) => all.map(({ role, group, key }) => [role, group, key]);
+  assert.deepEqual(addresses(columns), addresses(wanted));
+  columns.forEach(({ role, tensor }, i) => {
+    const found = decode(tensor);
+    const other = decode(wanted[i].tensor);
+    assert.deepEqual([found.dtype, found.shape], [other.dtype, other.shape], role);
+    assert.ok(agree(found.elements, other.elements), role);
+  });
+});
+
+test('halves of a batch hold what is theirs', async () => {
+  const { batch } = await rolled();
+  const halves = split(batch);
+  assert.deepEqual(
+    halves.map(({ slots: parts }) => parts.map(({ slot }) => slot)),
+    [[3], [5]],
+  );
+  assert.deepEqual(
+    halves.map(({ episodes }) => episodes.map(({ slot }) => slot)),
+    [[3], [5]],
+  );
+  batch.columns.forEach(({ role, tensor }, i) => {
+    const whole = decode(tensor);
+    const parts = halves.map(({ columns }) => decode(columns[i].tensor));
+    const axis = role === 'ROLE_STATE' ? 0 : 1;
+    const size = whole.elements.length / (axis ? whole.shape[0] * 2 : 2);
+    parts.forEach((part, place) => {
+      assert.deepEqual(part.shape, whole.shape.with(axis, 1));
+      const own = whole.elements.filter((_, at) => Math.floor(at / size) % 2 === place);
+      assert.deepEqual(part.elements, own);
+    });
+  });
+});
+
+test('what nobody wants any more is dropped, and the slots go on after a gap', async () => {
+  let asked = 0;
+  const { batch, progress, slots: after } = await rolled(() => (asked += 1) <= 4);
+  assert.equal(batch, null);
+  assert.deepEqual([progress.rows_rolled, progress.rows_dropped], [8, 8]);
+  assert.deepEqual(
+    after.map(({ row }) => row),
+    [4, 16],
+  );
+  const memory = elementsOf(rows[4].inputs['state/memory']);
+  assert.ok(agree(after[0].states.memory, memory.slice(0, memory.length / 2)));
+});
+
+test('a model that is damaged, draws, runs foreign code or reads files is refused', async () => {
+  const damaged = { ...response, model: Buffer.concat([model, Buffer.of(0)]) };
+  await assert.rejects(Policy.load(contract, damaged), /SHA-256/);
+  const refused = (graph) => {
+    const bytes = contract.Model.serialize({ graph });
+    const digest = createHash('sha256').update(bytes).digest();
+    return Policy.load(contract, { version: '1', model: bytes, model_sha256: digest });
+  };
+  await assert.rejects(refused({ node: [{ op_type: 'RandomUniformLike' }] }), /draws/);
+  await assert.rejects(
+    refused({ node: [{ op_type: 'Gemm', domain: 'com.acme' }] }),
+    /com.acme.Gemm/,
+  );
+  const branch = { op_type: 'If', attribute: [{ g: { node: [{ op_type: 'Bernoulli' }] } }] };
+  await assert.rejects(refused({ node: [branch] }), /Bernoulli/);
+  const outside = { node: [{ op_type: 'Add' }], initializer: [{ data_location: 1 }] };
+  await assert.rejects(refused(outside), /outside the model/);
+});
+
+test('a golden vector that differs refuses the model', async () => {
+  const tensor = ({ dtype, shape, values }) => {
+    const elements = elementsOf({ dtype, values });
+    const data = Buffer.from(elements.buffer);
+    return { dtype: `DATA_TYPE_${dtype.toUpperCase()}`, shape, data };
+  };
+  const named = (all) => Object.entries(all).map(([name, one]) => ({ name, tensor: tensor(one) }));
+  const { inputs, outputs } = rows[0];
+  const vector = { inputs: named(inputs), outputs: named(outputs) };
+  await Policy.load(contract, { ...response, golden: vector });
+  vector.outputs.find(({ name }) => name === 'action').tensor.data[0] ^= 1;
+  await assert.rejects(Policy.load(contract, { ...response, golden: vector }), /action differs/);
+});
