@@ -99,6 +99,14 @@ ELSEWHERE |= (
         (ATARI.format("dqn"), ATARI.format("ppo")),
         "test_atari_runs.py::test_pong_is_played_with_the_preset",
     )
+    | {
+        "npm ci --ignore-scripts --prefix examples/sampler-node": (
+            "test_node_sampler.py::test_its_own_tests_pass"
+        ),
+        "node examples/sampler-node/src/main.js --learner 127.0.0.1:5555": (
+            "test_node_sampler_runs.py::test_alone_it_trains_to_the_gate"
+        ),
+    }
     | dict.fromkeys(
         (
             ".venv/bin/wiserl eval runs/mpe2-simple_tag_v3/maddpg/* --random agent",
@@ -270,7 +278,8 @@ def checkout(tmp_path_factory) -> Path:
     """A folder in which the documented commands find what they name, with one run in it."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("protos", "examples"):
-        shutil.copytree(ROOT / name, folder / name)
+        ignored = shutil.ignore_patterns("node_modules")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("buf.yaml", ".pre-commit-config.yaml"):
         shutil.copy(ROOT / name, folder)
     (folder / ".venv").symlink_to(sys.prefix)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import os
 import subprocess
@@ -15,76 +14,18 @@ import grpc
 import gymnasium
 import numpy as np
 import pytest
-from onnx import helper
+from leaning_policy import SIGNATURE, publication
 from run_tables import rows
-from small_models import BOOL, FLOAT, INT, graph
 
-from common.signature import (
-    ColumnKey,
-    ColumnSpec,
-    Extent,
-    GraphInput,
-    GraphOutput,
-    Noise,
-    Role,
-    Signature,
-)
+from common.signature import ColumnKey, Role
 from learner.front.coordinator import Coordinator
 from learner.front.server import FrontServer
 from learner.front.settings import FrontSettings, RunIdentity
-from learner.publishing.publication import Publication
 from protos.wiserl.v1 import environment_pb2, learner_pb2, learner_pb2_grpc
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples/minimal_sampler.py"
 SEED = 7
-
-SIGNATURE = Signature(
-    inputs=(
-        GraphInput("seen", Role.OBSERVATION, FLOAT, (4,)),
-        GraphInput("gumbel", Role.NOISE, FLOAT, (2,), key="action", noise=Noise.OPEN_UNIFORM),
-    ),
-    outputs=(
-        GraphOutput("action", Role.ACTION, INT),
-        GraphOutput("greedy", Role.GREEDY_ACTION, INT),
-        GraphOutput("logits", Role.RECORD, FLOAT, (2,), key="logits"),
-    ),
-    columns=(
-        ColumnSpec(ColumnKey(Role.OBSERVATION), FLOAT, (4,), Extent.ROWS_PLUS_ONE),
-        ColumnSpec(ColumnKey(Role.ACTION), INT),
-        ColumnSpec(ColumnKey(Role.REWARD), FLOAT),
-        *(
-            ColumnSpec(ColumnKey(role), BOOL)
-            for role in (
-                Role.TERMINATED,
-                Role.TRUNCATED,
-                Role.IS_FIRST,
-                Role.VALID,
-                Role.EPISODE_END,
-            )
-        ),
-        ColumnSpec(ColumnKey(Role.RECORD, key="logits"), FLOAT, (2,)),
-    ),
-)
-
-
-def publication(version: int, lean: float) -> Publication:
-    """Leans by the pole's angle: logits = lean * (-angle, angle); Gumbel-max over the noise."""
-    weights = np.zeros((4, 2), np.float32)
-    weights[2] = (-lean, lean)
-    nodes = [
-        helper.make_node("MatMul", ["seen", "weights"], ["logits"]),
-        helper.make_node("Log", ["gumbel"], ["log"]),
-        helper.make_node("Neg", ["log"], ["minus"]),
-        helper.make_node("Log", ["minus"], ["log_minus"]),
-        helper.make_node("Sub", ["logits", "log_minus"], ["scores"]),
-        helper.make_node("ArgMax", ["scores"], ["action"], axis=1, keepdims=0),
-        helper.make_node("ArgMax", ["logits"], ["greedy"], axis=1, keepdims=0),
-    ]
-
-    model = graph(nodes, SIGNATURE, {"weights": weights})
-    digest = hashlib.sha256(model).digest()
-    return Publication(version, model, digest, learner_pb2.GoldenVector)
 
 
 @pytest.fixture

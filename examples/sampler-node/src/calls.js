@@ -16,6 +16,9 @@ const REPEATED = new Set([
   Code.UNKNOWN,
   Code.ABORTED,
 ]);
+// There is something left to do where one of these is refused.
+const REFUSABLE = new Set(['PushTrajectories', 'ReportEpisodes']);
+const REFUSING = new Set([Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED]);
 const BY_REASON = {
   RUN_CHANGED: RunChanged,
   UNKNOWN_SAMPLER: Forgotten,
@@ -84,7 +87,7 @@ export class Calls {
         if (!(error.metadata instanceof grpc.Metadata)) throw error;
         const status = this.read(error);
         this.note(method, status);
-        const decided = decide(status, refreshed);
+        const decided = decide(method, status, refreshed);
         if (decided) throw decided;
         refreshed = status.code === Code.UNAUTHENTICATED;
         if (status.code === Code.DEADLINE_EXCEEDED) {
@@ -166,18 +169,17 @@ export class Calls {
 }
 
 /** What a status means for the call: an error to throw, or null where it is to be repeated. */
-function decide({ code, message, reason, retryMilliseconds }, refreshed) {
+function decide(method, { code, message, reason, retryMilliseconds }, refreshed) {
   if (REPEATED.has(code)) return null;
-  if (code === Code.RESOURCE_EXHAUSTED) {
-    return retryMilliseconds === null ? new Refused(message, { tooLarge: true }) : null;
-  }
-  if (code === Code.INVALID_ARGUMENT) return new Refused(message, { tooLarge: false });
+  if (code === Code.RESOURCE_EXHAUSTED && retryMilliseconds !== null) return null;
   // The token is read again for every attempt; one that was replaced just now is known next time.
   if (code === Code.UNAUTHENTICATED && !refreshed) return null;
+  if (REFUSABLE.has(method) && REFUSING.has(code)) {
+    return new Refused(message, { tooLarge: code === Code.RESOURCE_EXHAUSTED });
+  }
   const Signal = BY_REASON[reason];
-  return Signal
-    ? new Signal(message)
-    : new Stop(EXIT.REFUSED, `${Code[code]} ${reason}: ${message}`);
+  if (Signal) return new Signal(message);
+  return new Stop(EXIT.REFUSED, `${method}: ${Code[code]} ${reason}: ${message}`);
 }
 
 function credentialsOf({ tlsCa, tlsCert, tlsKey, tokenFile }) {

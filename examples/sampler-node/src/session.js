@@ -27,7 +27,7 @@ export class Session {
     this.me = me;
     this.registration = registration;
     this.environment = environment;
-    this.signature = new Signature(registration.signature);
+    this.signature = signatureOf(registration);
     this.slots = Array.from({ length: slots }, (_, slot) => this.bornAt(slot));
     const last = BigInt(registration.last_sequence);
     this.outbox = new Outbox(before && before.sequence > last ? before.sequence : last);
@@ -67,19 +67,26 @@ export class Session {
 
   /** Works; returns when the run is over or a drain is done, throws what ends the session otherwise. */
   async live() {
-    const loops = [this.pull(), this.roll(), this.push(), this.evaluate()];
-    const guarded = loops.map((loop) =>
-      loop.catch((error) => {
-        // The first failure calls the other loops off; what they throw then says nothing.
-        if (!this.pushing.signal.aborted) {
-          this.failure = error;
-          this.end();
-        }
-      }),
-    );
-    await Promise.all(guarded);
+    const { working, pushing } = this;
+    await Promise.all([
+      this.guarded(this.pull(), working),
+      this.guarded(this.roll(), working),
+      this.guarded(this.evaluate(), working),
+      this.guarded(this.push(), pushing),
+    ]);
     clearTimeout(this.patience);
     if (this.failure) throw this.failure;
+  }
+
+  /** The first loop that fails calls the others off; what one that was called off throws is no news. */
+  async guarded(loop, { signal }) {
+    try {
+      await loop;
+    } catch (error) {
+      if (signal.aborted) return;
+      this.failure = error;
+      this.end();
+    }
   }
 
   /** Stops everything now. */
@@ -185,7 +192,13 @@ export class Session {
 
   takeGrants(grants) {
     const listed = new Set(grants.map((grant) => grant.grant_id));
-    for (const work of this.works.values()) if (!listed.has(work.grantId)) this.finish(work);
+    for (const work of this.works.values()) {
+      if (listed.has(work.grantId)) continue;
+      this.works.delete(work.grantId);
+      // What was rolled for a window of any newer version is as good under one grant as the next.
+      if (work.orNewer) work.isOver = true;
+      else this.finish(work);
+    }
     for (const grant of grants) {
       if (grant.kind === 'finish') {
         log('run_finished', { reason: grant.finish.reason });
@@ -199,11 +212,10 @@ export class Session {
     }
   }
 
-  /** A grant is over. What was rolled for a window of any newer version is welcome all the same. */
-  finish(work, { keep = Boolean(work.orNewer) } = {}) {
+  /** Nothing more is wanted of a work: what of it waits is dropped. */
+  finish(work) {
     work.isOver = true;
-    this.works.delete(work.grantId);
-    if (!keep) this.progress.rows_dropped += this.outbox.drop((one) => one.work === work);
+    this.progress.rows_dropped += this.outbox.drop((one) => one.work === work);
   }
 
   async roll() {
@@ -234,7 +246,8 @@ export class Session {
   nextJob() {
     if (!this.policy || this.outbox.fragments >= BACKLOG_LAPS * this.slots.length) return null;
     for (const work of this.works.values()) {
-      const numbers = work.canUse?.(this.policy.version) ? work.take() : [];
+      const isWanted = !work.isOver && work.canUse?.(this.policy.version);
+      const numbers = isWanted ? work.take() : [];
       if (numbers.length) return { work, numbers };
     }
     return null;
@@ -257,7 +270,7 @@ export class Session {
         const { verdict } = await this.calls.final('PushTrajectories', () => request, { signal });
         this.outbox.answered();
         work.done(numbers);
-        if (verdict === 'VERDICT_ENDED') this.finish(work, { keep: false });
+        if (verdict === 'VERDICT_ENDED') this.finish(work);
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
         this.outbox.answered(error);
@@ -311,7 +324,7 @@ export class Session {
   /** The evaluation that has seeds to play. */
   toPlay() {
     return [...this.works.values()].find(
-      (work) => work instanceof Evaluation && work.pending.length,
+      (work) => work instanceof Evaluation && !work.isOver && work.pending.length,
     );
   }
 
@@ -328,5 +341,13 @@ export class Session {
     if (isFull && Date.now() - first <= REFUSALS_WITHIN_MILLISECONDS) {
       throw new Stop(EXIT.DATA_REFUSED, `refused ${MOST_REFUSALS} times in a minute: ${message}`);
     }
+  }
+}
+
+function signatureOf(registration) {
+  try {
+    return new Signature(registration.signature);
+  } catch (error) {
+    throw new Stop(EXIT.REFUSED, `the learner's signature: ${error.message}`);
   }
 }

@@ -11,6 +11,7 @@ RECORDED.push('IS_FIRST', 'VALID', 'EPISODE_END');
 /** The inputs, outputs and columns of a `Signature` message. */
 export class Signature {
   constructor(message) {
+    if (!message) throw new RangeError('the registration has no signature');
     this.inputs = message.inputs.map((one) => entry(one, FED, 'input'));
     this.outputs = message.outputs.map((one) => entry(one, ANSWERED, 'output'));
     this.columns = message.columns.map((one) => entry(one, RECORDED, 'column'));

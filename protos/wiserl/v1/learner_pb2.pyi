@@ -251,8 +251,10 @@ class RegisterResponse(_message.Message):
     gives the same run only between samplers of the same kind.
     """
     last_sequence: _builtins.int
-    """The last sequence that the learner has of this sampler_id; 0 where it has none. The sampler goes on
-    with any greater one; the first sequence of all is 1.
+    """The last sequence that the learner has of this sampler_id in this run; 0 where it has none. The
+    sampler goes on with any greater one; the first sequence of all is 1. Of a push that was under way
+    when the sampler had to register again this tells whether it counted: it did where this is not
+    below its sequence.
     """
     @_builtins.property
     def signature(self) -> _signature_pb2.Signature: ...
@@ -447,7 +449,9 @@ class Scalar(_message.Message):
     """GraphInput.key."""
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """One number for all slots, or one for each slot by its number."""
+        """One number for all slots, or one for each slot by its number; in an evaluation, which is of no slot,
+        the first one.
+        """
 
     def __init__(
         self,

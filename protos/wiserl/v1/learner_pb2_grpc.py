@@ -36,7 +36,7 @@ class LearnerServiceStub:
     Calls. All are unary but WatchRun. Set the receive limit of the channel to
     RunLimits.max_message_bytes of GetRun (gRPC's default of 4 MiB is too small for models), and give
     every call a deadline: PullWeights `wait_milliseconds` plus 10 s, Register 60 s, others
-    RunLimits.push_deadline_milliseconds.
+    RunLimits.push_deadline_milliseconds, which for the first GetRun is not known yet: 5 s.
 
     Authentication. Where the learner demands it, every call carries the metadata
     `authorization: Bearer <token>`, over TLS. Tokens have roles: one of a sampler may call everything
@@ -58,6 +58,8 @@ class LearnerServiceStub:
     - UNAUTHENTICATED `TOKEN_MISSING`, `TOKEN_UNKNOWN`, `TOKEN_EXPIRED`: read the token again once, then
     stop. PERMISSION_DENIED `ROLE_FORBIDDEN`: stop.
     - INTERNAL: a defect of the learner. Retry as for UNAVAILABLE.
+    - CANCELLED, UNKNOWN, ABORTED: from proxies, and from servers that die. Retry as for UNAVAILABLE.
+    - Anything else: stop, with the message.
     A message says the value, the constraint and the remedy.
     """
 
@@ -109,7 +111,7 @@ class LearnerServiceServicer:
     Calls. All are unary but WatchRun. Set the receive limit of the channel to
     RunLimits.max_message_bytes of GetRun (gRPC's default of 4 MiB is too small for models), and give
     every call a deadline: PullWeights `wait_milliseconds` plus 10 s, Register 60 s, others
-    RunLimits.push_deadline_milliseconds.
+    RunLimits.push_deadline_milliseconds, which for the first GetRun is not known yet: 5 s.
 
     Authentication. Where the learner demands it, every call carries the metadata
     `authorization: Bearer <token>`, over TLS. Tokens have roles: one of a sampler may call everything
@@ -131,6 +133,8 @@ class LearnerServiceServicer:
     - UNAUTHENTICATED `TOKEN_MISSING`, `TOKEN_UNKNOWN`, `TOKEN_EXPIRED`: read the token again once, then
     stop. PERMISSION_DENIED `ROLE_FORBIDDEN`: stop.
     - INTERNAL: a defect of the learner. Retry as for UNAVAILABLE.
+    - CANCELLED, UNKNOWN, ABORTED: from proxies, and from servers that die. Retry as for UNAVAILABLE.
+    - Anything else: stop, with the message.
     A message says the value, the constraint and the remedy.
     """
 
@@ -190,7 +194,9 @@ class LearnerServiceServicer:
         FAILED_PRECONDITION `RUN_CHANGED`, `UNKNOWN_SAMPLER` (register again; the rows are lost, and
         counted). INVALID_ARGUMENT with the offending field: what was rolled is refused for good and
         nothing of it is stored; see FiniteAmount. RESOURCE_EXHAUSTED without RetryInfo: split by slots and
-        push the parts under sequences of their own.
+        push the parts under sequences of their own. A sampler that is refused again and again (5 times in
+        a minute, by custom) stops. What is larger than RunLimits.max_message_bytes need not be sent to find
+        out, and its sequence is then still free.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -268,7 +274,7 @@ class LearnerService:
     Calls. All are unary but WatchRun. Set the receive limit of the channel to
     RunLimits.max_message_bytes of GetRun (gRPC's default of 4 MiB is too small for models), and give
     every call a deadline: PullWeights `wait_milliseconds` plus 10 s, Register 60 s, others
-    RunLimits.push_deadline_milliseconds.
+    RunLimits.push_deadline_milliseconds, which for the first GetRun is not known yet: 5 s.
 
     Authentication. Where the learner demands it, every call carries the metadata
     `authorization: Bearer <token>`, over TLS. Tokens have roles: one of a sampler may call everything
@@ -290,6 +296,8 @@ class LearnerService:
     - UNAUTHENTICATED `TOKEN_MISSING`, `TOKEN_UNKNOWN`, `TOKEN_EXPIRED`: read the token again once, then
     stop. PERMISSION_DENIED `ROLE_FORBIDDEN`: stop.
     - INTERNAL: a defect of the learner. Retry as for UNAVAILABLE.
+    - CANCELLED, UNKNOWN, ABORTED: from proxies, and from servers that die. Retry as for UNAVAILABLE.
+    - Anything else: stop, with the message.
     A message says the value, the constraint and the remedy.
     """
 

@@ -37,7 +37,7 @@ class LearnerServiceStub:
     Calls. All are unary but WatchRun. Set the receive limit of the channel to
     RunLimits.max_message_bytes of GetRun (gRPC's default of 4 MiB is too small for models), and give
     every call a deadline: PullWeights `wait_milliseconds` plus 10 s, Register 60 s, others
-    RunLimits.push_deadline_milliseconds.
+    RunLimits.push_deadline_milliseconds, which for the first GetRun is not known yet: 5 s.
 
     Authentication. Where the learner demands it, every call carries the metadata
     `authorization: Bearer <token>`, over TLS. Tokens have roles: one of a sampler may call everything
@@ -59,6 +59,8 @@ class LearnerServiceStub:
     - UNAUTHENTICATED `TOKEN_MISSING`, `TOKEN_UNKNOWN`, `TOKEN_EXPIRED`: read the token again once, then
       stop. PERMISSION_DENIED `ROLE_FORBIDDEN`: stop.
     - INTERNAL: a defect of the learner. Retry as for UNAVAILABLE.
+    - CANCELLED, UNKNOWN, ABORTED: from proxies, and from servers that die. Retry as for UNAVAILABLE.
+    - Anything else: stop, with the message.
     A message says the value, the constraint and the remedy.
     """
 
@@ -110,7 +112,9 @@ class LearnerServiceStub:
     FAILED_PRECONDITION `RUN_CHANGED`, `UNKNOWN_SAMPLER` (register again; the rows are lost, and
     counted). INVALID_ARGUMENT with the offending field: what was rolled is refused for good and
     nothing of it is stored; see FiniteAmount. RESOURCE_EXHAUSTED without RetryInfo: split by slots and
-    push the parts under sequences of their own.
+    push the parts under sequences of their own. A sampler that is refused again and again (5 times in
+    a minute, by custom) stops. What is larger than RunLimits.max_message_bytes need not be sent to find
+    out, and its sequence is then still free.
     """
     ReportEpisodes: _grpc.UnaryUnaryMultiCallable[_learner_pb2.ReportEpisodesRequest, _learner_pb2.ReportEpisodesResponse]
     """Hands in the episodes of an evaluation, all or some of a grant's seeds. Results count once for each
@@ -137,7 +141,7 @@ class LearnerServiceAsyncStub(LearnerServiceStub):
     Calls. All are unary but WatchRun. Set the receive limit of the channel to
     RunLimits.max_message_bytes of GetRun (gRPC's default of 4 MiB is too small for models), and give
     every call a deadline: PullWeights `wait_milliseconds` plus 10 s, Register 60 s, others
-    RunLimits.push_deadline_milliseconds.
+    RunLimits.push_deadline_milliseconds, which for the first GetRun is not known yet: 5 s.
 
     Authentication. Where the learner demands it, every call carries the metadata
     `authorization: Bearer <token>`, over TLS. Tokens have roles: one of a sampler may call everything
@@ -159,6 +163,8 @@ class LearnerServiceAsyncStub(LearnerServiceStub):
     - UNAUTHENTICATED `TOKEN_MISSING`, `TOKEN_UNKNOWN`, `TOKEN_EXPIRED`: read the token again once, then
       stop. PERMISSION_DENIED `ROLE_FORBIDDEN`: stop.
     - INTERNAL: a defect of the learner. Retry as for UNAVAILABLE.
+    - CANCELLED, UNKNOWN, ABORTED: from proxies, and from servers that die. Retry as for UNAVAILABLE.
+    - Anything else: stop, with the message.
     A message says the value, the constraint and the remedy.
     """
 
@@ -207,7 +213,9 @@ class LearnerServiceAsyncStub(LearnerServiceStub):
     FAILED_PRECONDITION `RUN_CHANGED`, `UNKNOWN_SAMPLER` (register again; the rows are lost, and
     counted). INVALID_ARGUMENT with the offending field: what was rolled is refused for good and
     nothing of it is stored; see FiniteAmount. RESOURCE_EXHAUSTED without RetryInfo: split by slots and
-    push the parts under sequences of their own.
+    push the parts under sequences of their own. A sampler that is refused again and again (5 times in
+    a minute, by custom) stops. What is larger than RunLimits.max_message_bytes need not be sent to find
+    out, and its sequence is then still free.
     """
     ReportEpisodes: _aio.UnaryUnaryMultiCallable[_learner_pb2.ReportEpisodesRequest, _learner_pb2.ReportEpisodesResponse]  # type: ignore[assignment]
     """Hands in the episodes of an evaluation, all or some of a grant's seeds. Results count once for each
@@ -233,7 +241,7 @@ class LearnerServiceServicer(metaclass=_abc_1.ABCMeta):
     Calls. All are unary but WatchRun. Set the receive limit of the channel to
     RunLimits.max_message_bytes of GetRun (gRPC's default of 4 MiB is too small for models), and give
     every call a deadline: PullWeights `wait_milliseconds` plus 10 s, Register 60 s, others
-    RunLimits.push_deadline_milliseconds.
+    RunLimits.push_deadline_milliseconds, which for the first GetRun is not known yet: 5 s.
 
     Authentication. Where the learner demands it, every call carries the metadata
     `authorization: Bearer <token>`, over TLS. Tokens have roles: one of a sampler may call everything
@@ -255,6 +263,8 @@ class LearnerServiceServicer(metaclass=_abc_1.ABCMeta):
     - UNAUTHENTICATED `TOKEN_MISSING`, `TOKEN_UNKNOWN`, `TOKEN_EXPIRED`: read the token again once, then
       stop. PERMISSION_DENIED `ROLE_FORBIDDEN`: stop.
     - INTERNAL: a defect of the learner. Retry as for UNAVAILABLE.
+    - CANCELLED, UNKNOWN, ABORTED: from proxies, and from servers that die. Retry as for UNAVAILABLE.
+    - Anything else: stop, with the message.
     A message says the value, the constraint and the remedy.
     """
 
@@ -325,7 +335,9 @@ class LearnerServiceServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION `RUN_CHANGED`, `UNKNOWN_SAMPLER` (register again; the rows are lost, and
         counted). INVALID_ARGUMENT with the offending field: what was rolled is refused for good and
         nothing of it is stored; see FiniteAmount. RESOURCE_EXHAUSTED without RetryInfo: split by slots and
-        push the parts under sequences of their own.
+        push the parts under sequences of their own. A sampler that is refused again and again (5 times in
+        a minute, by custom) stops. What is larger than RunLimits.max_message_bytes need not be sent to find
+        out, and its sequence is then still free.
         """
 
     @_abc_1.abstractmethod

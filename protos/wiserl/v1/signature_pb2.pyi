@@ -245,7 +245,9 @@ class GraphInput(_message.Message):
     @_builtins.property
     def initial_state(self) -> _tensor_pb2.Tensor:
         """STATE only: the value before the first row of a slot, of `shape` (without the first dimension).
-        It is fed once for each slot; the graph itself restores it where RESET is true.
+        It is fed once for each incarnation of a slot, and at the start of an evaluated episode. From then on
+        NEXT_STATE is fed back, over fragments, ends of episodes and invalid rows alike: the graph itself
+        restores it where RESET is true.
         """
 
     def __init__(
