@@ -388,6 +388,16 @@ def test_a_version_that_is_gone_is_asked_for_once():
         assert not learner.requests["ReportEpisodes"]
 
 
+def test_a_report_that_is_refused_is_played_again():
+    learner = Learner()
+    learner.answers["ReportEpisodes"][:0] = [Refuse(Code.INVALID_ARGUMENT, "INVALID_REQUEST")]
+    with sampling(learner):
+        learner.grant(evaluation_of(5, 6))
+        learner.wait_for(lambda _: len(learner.requests["ReportEpisodes"]) == 2)
+        first, again = learner.requests["ReportEpisodes"]
+        assert first == again
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains(number):
     learner = Learner()

@@ -1,5 +1,14 @@
 // One copy of the environment and where it stands: between two rows of a slot, or of an evaluation.
 
+import { environmentSeed, noiseKey } from './random.js';
+
+/** A slot of a registration: a life with a number. */
+export function newSlot({ seed, index, incarnation_base: incarnation }, environment, slot) {
+  const address = [seed, index, slot, incarnation];
+  const life = new Life(environment.make(), environmentSeed(...address), noiseKey(...address));
+  return Object.assign(life, { slot, incarnation });
+}
+
 /** A copy that takes actions. */
 export class Life {
   constructor(environment, seed, noiseKey) {

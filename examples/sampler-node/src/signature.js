@@ -1,6 +1,7 @@
 // The learner's signature, as one agent's sampler reads it: what the graph is fed, what it answers,
 // which columns a batch has. Nothing here knows an algorithm.
 
+import { EXIT, Stop } from './exits.js';
 import { decode, kindOf, shapeOf, sizeOf } from './tensors.js';
 
 const FED = ['OBSERVATION', 'STATE', 'RESET', 'NOISE', 'SCALAR'];
@@ -10,8 +11,17 @@ RECORDED.push('IS_FIRST', 'VALID', 'EPISODE_END');
 
 /** The inputs, outputs and columns of a `Signature` message. */
 export class Signature {
+  /** That of a registration; one that this sampler cannot serve stops it. */
+  static of({ signature }) {
+    try {
+      if (!signature) throw new RangeError('it is absent');
+      return new Signature(signature);
+    } catch (error) {
+      throw new Stop(EXIT.REFUSED, `the learner's signature: ${error.message}`);
+    }
+  }
+
   constructor(message) {
-    if (!message) throw new RangeError('the registration has no signature');
     this.inputs = message.inputs.map((one) => entry(one, FED, 'input'));
     this.outputs = message.outputs.map((one) => entry(one, ANSWERED, 'output'));
     this.columns = message.columns.map((one) => entry(one, RECORDED, 'column'));
