@@ -140,4 +140,4 @@ def test_dqn_goes_on_when_its_learner_was_killed(tmp_path):
     assert (result["environment_steps"], result["status"]) == (8000, "finished")
     assert result["metrics"]["replay/ratio"] > 0
     # What was on its way when the learner died may be lost, and is then in the ledger.
-    assert set(result["losses"]) <= {"beyond_budget", "unknown_sampler", "lost_in_restart"}
+    assert not {"refused", "sequence_gap", "stale"} & set(result["losses"])
