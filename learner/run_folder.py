@@ -166,9 +166,12 @@ class RunFolder:
         """Removes the folder, and those above it up to `root` where it was the only one in them."""
         shutil.rmtree(self.path, ignore_errors=True)
         for parent in self.path.parents:
-            if parent == root.parent or any(parent.iterdir()):
+            if parent == root.parent:
                 return
-            parent.rmdir()
+            try:
+                parent.rmdir()
+            except OSError:  # others are in it, or it is where a volume is mounted
+                return
 
     def sampler_log(self, number: int) -> Path:
         """What the local sampler of that number wrote to stderr."""

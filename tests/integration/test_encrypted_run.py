@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 import urllib.request
 
 import processes
@@ -128,6 +129,16 @@ def test_a_sampler_that_is_not_let_in_says_so(tmp_path, credentials, learner):
     assert done.returncode == 4
     assert "TOKEN_UNKNOWN" in done.stderr
     assert "--tokens-file" in done.stderr
+
+
+def test_a_file_that_cannot_be_used_is_told_without_a_traceback(tmp_path):
+    """As the image's entry point has it."""
+    command = [sys.executable, "-m", "sampler", "--tls-ca", str(tmp_path / "missing.pem")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    (line,) = [json.loads(each) for each in done.stderr.splitlines()]
+    assert line["event"] == "sampler_stopped"
+    assert "missing.pem" in line["reason"]
 
 
 def test_the_doctor_names_what_keeps_a_connection_from_coming_about(tmp_path, credentials, learner):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import json
 
 import numpy as np
@@ -52,6 +53,22 @@ def test_a_discarded_folder_goes_with_those_it_was_alone_in(tmp_path):
     first.discard(root)
     assert not root.exists()
     assert tmp_path.is_dir()
+
+
+def test_a_root_that_cannot_go_stays(tmp_path, monkeypatch):
+    """Such as a volume's mount: whatever kept the run from beginning is what a person is told."""
+    root = tmp_path / "runs"
+    folder = make(root)
+    remove = type(root).rmdir
+
+    def rmdir(path):
+        if path == root:
+            raise OSError(errno.EROFS, "Read-only file system")
+        remove(path)
+
+    monkeypatch.setattr(type(root), "rmdir", rmdir)
+    folder.discard(root)
+    assert list(root.iterdir()) == []
 
 
 def test_settings_are_plain_yaml(tmp_path):
