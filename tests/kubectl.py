@@ -40,13 +40,25 @@ def bring(folder: Path) -> Path:
     return program
 
 
-def render(folder: Path, overlays: tuple[str, ...] = OVERLAYS) -> dict[str, list[dict[str, Any]]]:
-    """All documents of each overlay, with credentials as the page has a user make them."""
+def render(
+    folder: Path, overlays: tuple[str, ...] = OVERLAYS, own: str = ""
+) -> dict[str, list[dict[str, Any]]]:
+    """All documents of each overlay, with credentials as the page has a user make them.
+
+    Args:
+        folder: To work in.
+        overlays: Their names.
+        own: The kustomization of one more, called `own`, as a user would write it.
+    """
     program = bring(folder)
     tree = folder / "tree"
     # Without credentials that somebody may have made in the sources.
     shutil.copytree(MANIFESTS, tree, ignore=_private)
     Credentials(tree / "components/credentials", ["learner"]).make()
+    if own:
+        (tree / "overlays/own").mkdir()
+        (tree / "overlays/own/kustomization.yaml").write_text(own)
+        overlays = (*overlays, "own")
     found = {}
     for overlay in overlays:
         done = subprocess.run(
