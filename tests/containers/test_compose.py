@@ -186,7 +186,7 @@ def lacking(service):
 
 def test_the_composed_files_are_sound(engine):
     """Both files, as compose itself reads them; no sampler has a name or a port of its own."""
-    files = ["-f", "docker-compose.yml", "-f", "docker-compose.gpu.yml"]
+    files = ["--profile=observability", "-f", "docker-compose.yml", "-f", "docker-compose.gpu.yml"]
     printed = subprocess.run(
         ["docker", "compose", *files, "config", "--format", "json"],
         cwd=ROOT,
