@@ -95,6 +95,22 @@ def test_beside_a_python_sampler_behind_mutual_tls(tmp_path):
     assert set(processes.result(tmp_path / "runs")["losses"]) <= {"beyond_budget"}
 
 
+def test_with_a_memory_its_states_are_those_that_the_learner_computes(tmp_path):
+    port = processes.free_port()
+    flags = (*processes.SMALL_ROUNDS, "--recurrent-units", "16", "--total-steps", "4096")
+    with (
+        process(learner(tmp_path, "ppo", port, *flags), tmp_path / "learner.log") as learning,
+        process(
+            node_sampler.sampler("--learner", f"127.0.0.1:{port}", "--envs", "3"),
+            tmp_path / "node.log",
+        ) as sampling,
+    ):
+        assert sampling.wait(PATIENCE) == 0, log(tmp_path / "node.log")
+        assert learning.wait(60) == 0, log(tmp_path / "learner.log")
+    # A round begins at the ratio 1 where both sides agree on every log-probability.
+    assert processes.result(tmp_path / "runs")["metrics"]["train/fresh_ratio_error"] < 1e-4
+
+
 def test_wrong_token_and_wrong_authority(tmp_path):
     port, credentials = processes.free_port(), tmp_path / "credentials"
     for folder in (credentials, tmp_path / "others"):
