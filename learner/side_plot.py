@@ -32,13 +32,13 @@ def draw(axes: Axes, folder: RunFolder) -> bool:
     drawn; of several a line and greedy evaluations for each team.
 
     Returns:
-        Whether there are several teams, whose common mean says little of any.
+        Whether there are several teams with returns of their own, whose common mean says little.
     """
     episodes = tables.read(folder.episodes) if folder.episodes.is_file() else {}
     found = [name for name in episodes if name.startswith(_RETURN_OF)]
     returns = {name.removeprefix(_RETURN_OF): _numbers(episodes[name]) for name in found}
     teams = teams_of(returns)
-    if len(teams) < 2:
+    if len(teams) < 2 or _alike(returns):
         if 1 < len(returns) <= len(_AGENT_COLORS):
             _draw_agents(axes, _numbers(episodes["global_step"]), returns)
         return False
@@ -61,6 +61,12 @@ def draw(axes: Axes, folder: RunFolder) -> bool:
                 zorder=3,
             )
     return True
+
+
+def _alike(returns: dict[str, Points]) -> bool:
+    """Whether all return the same: teams of one reward, such as a speaker and a listener."""
+    first, *others = returns.values()
+    return all(np.array_equal(first, other) for other in others)
 
 
 def _draw_agents(axes: Axes, steps: Points, returns: dict[str, Points]) -> None:

@@ -126,7 +126,10 @@ def _described(steps: int, total: int, version: int, metrics: Mapping[str, float
 
 
 def _of_teams(metrics: Mapping[str, float]) -> list[str]:
-    """The mean returns of several teams: that of all agents says little of any."""
+    """The mean returns of several teams: that of all agents says little of any.
+
+    Teams of one reward have no more to say.
+    """
     means = {
         name.removeprefix(_OF_AGENT): mean
         for name, mean in metrics.items()
@@ -134,8 +137,9 @@ def _of_teams(metrics: Mapping[str, float]) -> list[str]:
     }
     # A team of several has a mean under the name of its role, an agent alone one under its own.
     teams = {role: role if role in means else name for name in means for role in [role_of(name)]}
-    shown = [f"{team}: {means[team]:.1f}" for team in teams.values()]
-    return shown if len(shown) > 1 else []
+    shown = {team: f"{means[team]:.1f}" for team in teams.values()}
+    apart = len(set(shown.values())) > 1
+    return [f"{team}: {mean}" for team, mean in shown.items()] if apart else []
 
 
 def _evaluated(evaluation: Evaluation) -> str:

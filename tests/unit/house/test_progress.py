@@ -52,6 +52,7 @@ def test_several_teams_are_told_apart_and_the_agents_of_one_are_not():
         "prey_0: -5.0",
     ]
     assert shown(agent_0=1.0, agent_1=3.0) == []
+    assert shown(speaker_0=-5.0, listener_0=-5.0) == []
 
 
 def test_where_policies_lag_it_is_said_how_far():

@@ -238,6 +238,12 @@ def test_several_teams_have_a_curve_each(tmp_path):
     assert lines["hunter: greedy evaluation"].get_ydata().tolist() == [2.5]
 
 
+def test_teams_of_one_reward_are_no_several(tmp_path):
+    folder = make(tmp_path)
+    with_returns(folder, "speaker_0", "listener_0", worth=0.0)
+    assert lines_of(folder) == (False, {})
+
+
 @pytest.mark.parametrize(
     ("agents", "worth", "drawn"), [(2, 1.0, 2), (9, 1.0, 0), (2, 0.0, 0)], ids=str
 )
