@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from common.signature import GraphInput, GraphOutput, GraphTensor
+    from common.specs import EnvironmentSpec
     from learner.policy_file import SavedPolicy
 
     Arrays = Mapping[str, NDArray[Any]]
@@ -111,17 +112,17 @@ def export(saved: SavedPolicy, *, stochastic: bool = False) -> Export:
         "actions": "stochastic" if stochastic else "greedy",
         "inputs": [_tensor(tensor) | _feeding(tensor, saved) for tensor in inputs],
         "outputs": [_tensor(tensor) for tensor in outputs],
-        "observation_space": _space(saved.spec.agent.observation),
-        "action_space": _space(saved.spec.agent.action),
+        **_spaces(saved.spec),
         "example": _example(fed, answers),
     }
     return Export(model, inputs, outputs, description)
 
 
 def _leaves(saved: SavedPolicy) -> dict[str, spaces.Leaf]:
-    leaves = spaces.leaves(saved.spec.agent.observation)
+    leaves = {group.name: spaces.leaves(group.observation) for group in saved.spec.groups}
     return {
-        tensor.name: leaves[tensor.key] for tensor in saved.signature.inputs_of(Role.OBSERVATION)
+        tensor.name: leaves[tensor.group][tensor.key]
+        for tensor in saved.signature.inputs_of(Role.OBSERVATION)
     }
 
 
@@ -166,7 +167,8 @@ def _tensor(tensor: GraphTensor) -> dict[str, Any]:
         "dtype": tensor.dtype.name,
         "shape": ["batch", *tensor.shape],
     }
-    return described | ({"key": tensor.key} if tensor.key else {})
+    named = {"group": tensor.group, "key": tensor.key}
+    return described | {name: value for name, value in named.items() if value}
 
 
 def _feeding(tensor: GraphInput, saved: SavedPolicy) -> dict[str, Any]:
@@ -179,6 +181,21 @@ def _feeding(tensor: GraphInput, saved: SavedPolicy) -> dict[str, Any]:
     if tensor.role == Role.SCALAR and tensor.key in saved.scalars:
         found["value"] = saved.scalars[tensor.key][0]
     return found
+
+
+def _spaces(spec: EnvironmentSpec) -> dict[str, Any]:
+    """The spaces of the agent; of several those of each group, with its agents in their order."""
+    found = [
+        {
+            "observation_space": _space(group.observation),
+            "action_space": _space(group.action),
+        }
+        for group in spec.groups
+    ]
+    if not spec.multi_agent:
+        return found[0]
+    named = [{"group": group.name, "agents": list(group.agents)} for group in spec.groups]
+    return {"groups": [name | one for name, one in zip(named, found, strict=True)]}
 
 
 def _space(space: spaces.Space) -> dict[str, Any]:

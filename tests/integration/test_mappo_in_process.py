@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 import wiserl
+from learner import policy_file
 from learner.outcome import Status
+from learner.publishing import sessions
+from learner.run_folder import RunFolder
+from wiserl.export import export
 
 pytestmark = [pytest.mark.usefixtures("own_graph_cache"), pytest.mark.timeout(300)]
 
@@ -61,6 +65,28 @@ def test_a_team_with_a_memory_names_what_it_was_shown(name, tmp_path):
         for seen in (number, 3, 3):
             found = agent.act(dict.fromkeys(("agent_0", "agent_1"), shown[seen]))
         assert set(found.values()) == {number}
+    _check_export(policy_file.load(RunFolder(outcome.folder)))
+
+
+def _check_export(saved):
+    """That it says of every tensor which agents it is of, and that the model does what it says."""
+    exported = export(saved)
+    said = exported.description
+    assert [(one["group"], one["agents"]) for one in said["groups"]] == [
+        ("agent", ["agent_0", "agent_1"])
+    ]
+    assert said["groups"][0]["action_space"] == {"kind": "Discrete", "n": 3, "start": 0}
+    tensors = {one["name"]: one for one in said["inputs"] + said["outputs"]}
+    assert tensors["observation/agent"]["group"] == "agent"
+    assert tensors["observation/agent"]["shape"] == ["batch", 2, 4]
+    assert np.shape(tensors["state/agent/memory"]["initial"]) == (2, 16)
+    assert "noise/agent" not in tensors
+    dtypes = {one["name"]: one["dtype"] for one in said["inputs"]}
+    fed = {name: np.array(one, dtypes[name]) for name, one in said["example"]["inputs"].items()}
+    names = list(said["example"]["outputs"])
+    answers = sessions.run(sessions.session_of(exported.model), names, fed)
+    for name, expected in said["example"]["outputs"].items():
+        np.testing.assert_allclose(answers[name], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_without_a_memory_it_is_forgotten(tmp_path):
