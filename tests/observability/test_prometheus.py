@@ -1,29 +1,22 @@
 """Alerts fire when they should, and a real Prometheus finds what rules and dashboard ask for."""
 
+import inspect
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
-import urllib.parse
-import urllib.request
+import sys
+import time
 from pathlib import Path
 
-import processes
 import pytest
 import yaml
-from processes import process, until, wiserl
+from processes import until
+from scraped_run import LEARNERS, ROOT, ScrapedRun, alerts
 
-ROOT = Path(__file__).resolve().parents[2]
-RULES = ROOT / "deploy/prometheus/alerts.yml"
 DASHBOARD = ROOT / "deploy/grafana/dashboards/wiserl.json"
-
-ROUNDS = ("--n-envs", "8", "--n-steps", "32", "--eval-points", "0", "--total-steps", "10000000")
-
-
-def alerts():
-    (group,) = yaml.safe_load(RULES.read_text())["groups"]
-    return group["rules"]
 
 
 def queries():
@@ -81,56 +74,93 @@ def test_every_alert_is_tested_and_says_what_to_do():
 
 
 @pytest.mark.slow
+def test_the_dashboard_is_what_its_script_makes():
+    command = [sys.executable, "scripts/dashboard.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def run(prometheus, tmp_path_factory):
+    with ScrapedRun(tmp_path_factory.mktemp("scraped"), prometheus) as started:
+        for name in LEARNERS:
+            started.until_found(
+                f"rate(wiserl_environment_steps_total{{{started.of_learner(name)}}}[5s]) > 0"
+            )
+        yield started
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_real_prometheus_finds_every_metric_of_a_real_run(prometheus, tmp_path):
-    ports = {name: processes.free_port() for name in ("learner", "status", "sampler", "prometheus")}
-    config = {
-        # As deployed, but for the targets, and often enough for a test.
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "scrape_configs": [
-            {
-                "job_name": f"wiserl-{name}",
-                "static_configs": [{"targets": [f"127.0.0.1:{ports[port]}"]}],
-            }
-            for name, port in (("learner", "status"), ("sampler", "sampler"))
-        ],
-        "rule_files": [str(RULES)],
-    }
-    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
-    learner = wiserl(
-        *("learner", "ppo", "--env", "CartPole-v1", "--runs", str(tmp_path / "runs"), *ROUNDS),
-        *("--checkpoint-seconds", "1", "--port", str(ports["learner"])),
-        *("--status-port", str(ports["status"])),
-    )
-    sampler = wiserl(
-        *("sampler", "--learner", f"127.0.0.1:{ports['learner']}", "--workers", "1"),
-        *("--status-port", str(ports["sampler"])),
-    )
-    scraper = [
-        prometheus,
-        f"--config.file={tmp_path / 'prometheus.yml'}",
-        f"--storage.tsdb.path={tmp_path / 'data'}",
-        f"--web.listen-address=127.0.0.1:{ports['prometheus']}",
-    ]
+def test_every_query_finds_something_and_every_alert_a_real_fault(run):
+    """One test, since the faults are of the run whose queries are asked before."""
+    for expression in queries():
+        run.until_found(expression)
+    for name in sorted({name for rule in alerts() for name in metrics_of(rule["expr"])}):
+        run.until_found(name)
+    for rule in alerts():
+        run.until_silent(rule["alert"])
+    for fault in FAULTS:
+        fault(run)
 
-    def found(expression):
-        query = urllib.parse.urlencode({"query": expression})
-        url = f"http://127.0.0.1:{ports['prometheus']}/api/v1/query?{query}"
-        try:
-            with urllib.request.urlopen(url, timeout=20) as answer:
-                return json.load(answer)["data"]["result"]
-        except OSError:
-            return []
 
-    with (
-        process(learner, tmp_path / "learner.log"),
-        process(sampler, tmp_path / "sampler.log"),
-        process(scraper, tmp_path / "prometheus.log"),
-    ):
-        for expression in queries():
-            until(expression, lambda e=expression: found(e), pause_seconds=0.5)
-        wanted = {name for rule in alerts() for name in metrics_of(rule["expr"])}
-        assert len(wanted) >= 6
-        for name in sorted(wanted):
-            until(name, lambda n=name: found(n), pause_seconds=0.5)
-        assert found('ALERTS{alertstate="firing"}') == []
+def no_checkpoint(run):
+    """A file is where the folder of checkpoints was."""
+    (folder,) = run.runs("impala").glob("*/*/*/checkpoints")
+    aside = folder.with_name("aside")
+    folder.rename(aside)
+    folder.touch()
+    run.until_found(run.firing("WiserlCheckpointFailing"))
+    folder.unlink()
+    aside.rename(folder)
+    run.until_silent("WiserlCheckpointFailing")
+
+
+def a_sampler_that_hears_nothing(run):
+    """It is stopped, for less than a lease, again and again, while policies go on."""
+    was_stale = f"max_over_time({run.firing('WiserlSamplerStale')}[1m])"
+    sampler = run.samplers["b"]
+
+    def stopped_for_a_while():
+        sampler.send_signal(signal.SIGSTOP)
+        time.sleep(4.5)
+        sampler.send_signal(signal.SIGCONT)
+        time.sleep(1.0)
+        return bool(run.found(was_stale))
+
+    until("a stale sampler", stopped_for_a_while)
+    run.until_silent("WiserlSamplerStale")
+
+
+def environments_that_stand_still(run):
+    run.pause.touch()
+    run.until_found(run.firing("WiserlLearnerStalled"))
+    run.until_found(run.firing("WiserlSamplerWaiting"))
+    run.pause.unlink()
+    run.until_silent("WiserlLearnerStalled")
+    run.until_silent("WiserlSamplerWaiting")
+
+
+def samplers_that_are_gone(run):
+    for name in ("a", "b"):
+        run.samplers[name].kill()
+    run.until_found(run.firing("WiserlLearnerStarving"))
+
+
+def a_learner_that_is_gone(run):
+    run.learners["impala"].kill()
+    run.until_found(run.firing("WiserlLearnerDown"))
+
+
+FAULTS = (
+    no_checkpoint,
+    a_sampler_that_hears_nothing,
+    environments_that_stand_still,
+    samplers_that_are_gone,
+    a_learner_that_is_gone,
+)
+
+
+def test_there_is_a_fault_for_every_alert():
+    said = "".join(inspect.getsource(fault) for fault in FAULTS)
+    assert [rule["alert"] for rule in alerts() if rule["alert"] not in said] == []
