@@ -10,6 +10,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SMALL = {
     "dqn": {"learning_starts": 64, "buffer_size": 1_000, "replay_ratio": 0.05, "n_envs": 2},
+    "sac": {"learning_starts": 64, "buffer_size": 1_000, "replay_ratio": 0.05, "n_envs": 2},
     "ppo": {"n_envs": 2, "n_steps": 32, "epochs": 1},
 }
 
