@@ -186,6 +186,7 @@ WHY_NOT = {
         (
             "kubectl apply -k deploy/kubernetes/overlays/cpu",
             "kubectl -n wiserl logs -f learner-0",
+            "kubectl -n wiserl exec learner-0 -- wiserl watch learner:5555",
             "kubectl -n wiserl scale deployment sampler --replicas=16",
             "kubectl -n wiserl cp learner-0:/runs runs",
         ),
