@@ -6,6 +6,7 @@ from pathlib import Path
 
 import docker
 import pytest
+import set_up
 from compose_project import Project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,12 +27,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def engine():
     """A client of a running engine; on a machine that cannot have one these tests are skipped."""
-    script = Path(__file__).parent / "engine.sh"
-    found = subprocess.run([script], capture_output=True, text=True, check=False)
-    if found.returncode != 0:
-        if os.environ.get("CI"):
-            pytest.fail(found.stderr)
-        pytest.skip(found.stderr.strip().splitlines()[-1])
+    set_up.done_by("engine.sh")
     os.environ["PATH"] = f"{ENGINE_BIN}:{os.environ['PATH']}"
     client = docker.from_env()
     yield client

@@ -2,11 +2,10 @@
 
 import json
 import os
-import subprocess
-from pathlib import Path
 
 import kubectl
 import pytest
+import set_up
 from compose_project import until
 from podman_pods import LEARNER, Podman, pod_of
 
@@ -149,12 +148,7 @@ def test_of_every_field_it_is_said_whether_podman_acts_on_it(rendered):
 
 @pytest.fixture
 def pods(rendered, tmp_path, request, learner_image, sampler_image):
-    script = Path(__file__).parent / "podman.sh"
-    found = subprocess.run([script], capture_output=True, text=True, check=False)
-    if found.returncode != 0:
-        if os.environ.get("CI"):
-            pytest.fail(found.stderr)
-        pytest.skip(found.stderr.strip().splitlines()[-1])
+    set_up.done_by("podman.sh")
     played = Podman(tmp_path, rendered["own"], f"wiserl-test-{os.getpid()}")
     played.remove()
     for image in (learner_image, sampler_image):
