@@ -8,7 +8,7 @@ import pytest
 
 
 def done_by(script: str) -> None:
-    """Runs a script beside this file; where it cannot do its work the test is skipped, or fails CI."""
+    """Runs a script beside this file; where it fails the test is skipped, and in CI it fails."""
     found = subprocess.run(
         [Path(__file__).parent / script], capture_output=True, text=True, check=False
     )
