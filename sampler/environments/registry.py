@@ -150,7 +150,8 @@ def _accepted(made: object, name: str) -> Environment:
     if isinstance(made, gymnasium.Env):
         return TupleAgents(made) if has_agents(made) else made
     if is_parallel(made):
-        return made  # type: ignore[return-value]
+        # What PettingZoo converted itself has the AEC environment as an attribute.
+        return _in_cycles(made) if hasattr(made, "aec_env") else made  # type: ignore[return-value]
     if not hasattr(made, "agent_iter"):
         raise EnvironmentRefusedError(
             f"{name} returned a {type(made).__name__}; return a gymnasium.Env, or a pettingzoo "
@@ -161,10 +162,13 @@ def _accepted(made: object, name: str) -> Environment:
             f"{name}: its agents take turns (metadata['is_parallelizable'] is not set), but all "
             "agents act in every step here; take an environment whose agents act at once"
         )
-    from pettingzoo.utils.conversions import aec_to_parallel
+    return _in_cycles(made)
 
-    parallel: ParallelEnvironment = aec_to_parallel(made)
-    return parallel
+
+def _in_cycles(made: object) -> ParallelEnvironment:
+    from sampler.environments import cycles  # an extra brings PettingZoo
+
+    return cycles.parallel(made)
 
 
 def resolve(
