@@ -79,6 +79,28 @@ def rolling(records: list[dict[str, Any]]) -> str:
     return "\n".join([head, *map(rate, records)])
 
 
+def several_agents(records: list[dict[str, Any]]) -> str:
+    """The table of one worker's core on environments with several agents."""
+    lines = [
+        "## Rolling several agents",
+        "",
+        "One worker's core, MAPPO's policy acting, every row recorded, beside the package's own",
+        "`parallel_env` stepped with random actions, in turns; steps a second of processor time,",
+        "median (range).",
+        "",
+        "| environment | worker | bare | ratio |",
+        "|---|---|---|---|",
+    ]
+    for record in records:
+        result = record["result"]
+        ours, bare = (result[f"{name}_rows_per_second"] for name in ("worker", "bare"))
+        lines.append(
+            f"| {result['settings']['env']} | {spread(ours)} | {spread(bare)} "
+            f"| {ours['median'] / bare['median']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """What is said beside the training speed of an algorithm.
@@ -305,12 +327,16 @@ def machines(records: dict[str, dict[str, Any]]) -> str:
 def page() -> str:
     """The whole page."""
     records = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
-    rolled = [record for record in records.values() if record["benchmark"].startswith("rolling_")]
+    rolled, worked = (
+        [record for record in records.values() if record["benchmark"].startswith(name)]
+        for name in ("rolling_", "worker_")
+    )
     sections = {
         "samplers": samplers,
         "samplers_sac": samplers,
         **{f"training_speed_{algorithm}": training for algorithm in TRAINING},
         "rolling": rolling,
+        "worker": several_agents,
         "ingest": ingest,
         "replay": replay,
     }
@@ -322,7 +348,7 @@ def page() -> str:
     if beside := peers_table.section(RESULTS, chance):
         parts.append(beside)
     for name, section in sections.items():
-        if found := rolled if name == "rolling" else records.get(name):
+        if found := {"rolling": rolled, "worker": worked}.get(name, records.get(name)):
             parts.append(section(found))
     parts += [small(records), machines(records)]
     return "\n\n".join(parts) + "\n"
