@@ -242,6 +242,8 @@ class SamplerCore:
         self._reports.drop(over)
 
     def _deal(self) -> None:
+        if self.failure is not None:
+            return
         if self._outbox.fragments < _BACKLOG_LAPS * self._pool.slots:
             self._assignments.deal_rolls(self._worklist.to_roll(self._policies.version))
         play = self._worklist.to_play()

@@ -236,14 +236,17 @@ class Scenario:
         self.core.on_events(self.now, [event])
 
     def on_lost(self, values):
+        self.core.on_events(self.now, [self._lost(values)])
+
+    def on_pool_failed(self, values):
+        """With `worker` and `tasks` of the last one lost, which made it fail."""
+        self.core.on_events(self.now, [self._lost(values), PoolFailed("too many crashes")])
+
+    def _lost(self, values):
         tasks = tuple(int(task) for task in values["tasks"].split(","))
         for task in tasks:
             self.pool.end(task)
-        event = WorkerLost(int(values["worker"]), "crashed", 0, tasks)
-        self.core.on_events(self.now, [event])
-
-    def on_pool_failed(self, values):
-        self.core.on_events(self.now, [PoolFailed("too many crashes")])
+        return WorkerLost(int(values["worker"]), "crashed", 0, tasks)
 
     def on_push(self, values):
         request = self.core.next_push()
