@@ -6,6 +6,8 @@ spoiler takes the request and changes it in place.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from front_support import OBSERVATION, make_columns
 
@@ -60,11 +62,12 @@ def no_tensor(request):
     column(request, signature_pb2.ROLE_REWARD).ClearField("tensor")
 
 
-def value_in_rewards(value):
+def value_in(role, value):
     def spoil(request):
-        array = tensors.decode(reward(request)).copy()
+        tensor = column(request, role).tensor
+        array = tensors.decode(tensor).copy()
         array[1, 1] = value
-        reward(request).CopyFrom(tensors.encode(array))
+        tensor.CopyFrom(tensors.encode(array))
 
     return spoil
 
@@ -161,11 +164,11 @@ def episode_without_end(request):
 
 
 def infinite_return(request):
-    request.batch.episodes[0].episode_return = float("inf")
+    request.batch.episodes[0].episode_return = math.inf
 
 
 def infinite_agent_return(request):
-    request.batch.episodes[0].agent_returns.append(float("nan"))
+    request.batch.episodes[0].agent_returns.append(math.nan)
 
 
 def finals(rows, slots, count=None, shape=(4,)):
@@ -189,7 +192,7 @@ def no_sequence(request):
     request.sequence = 0
 
 
-COLUMN = "batch.columns[2].tensor"
+OBSERVED, COLUMN = "batch.columns[0].tensor", "batch.columns[2].tensor"
 FINALS = "batch.final_observations"
 
 MALFORMED = {
@@ -201,8 +204,9 @@ MALFORMED = {
     "too few bytes": (short_bytes, f"{COLUMN}.data"),
     "too many bytes": (long_bytes, f"{COLUMN}.data"),
     "no tensor": (no_tensor, f"{COLUMN}.dtype"),
-    "NaN reward": (value_in_rewards(float("nan")), f"{COLUMN}.data"),
-    "infinite reward": (value_in_rewards(float("-inf")), f"{COLUMN}.data"),
+    "NaN reward": (value_in(signature_pb2.ROLE_REWARD, math.nan), f"{COLUMN}.data"),
+    "infinite reward": (value_in(signature_pb2.ROLE_REWARD, -math.inf), f"{COLUMN}.data"),
+    "NaN observed": (value_in(signature_pb2.ROLE_OBSERVATION, math.nan), f"{OBSERVED}.data"),
     "bool of 2": (odd_bool, "batch.columns[6].tensor.data"),
     "missing column": (missing_column, "batch.columns"),
     "no columns": (no_columns, "batch.columns"),

@@ -58,6 +58,8 @@ class _Expected:
     dtype: np.dtype[Any]
     is_bool: bool
     is_reward: bool
+    is_observed: bool
+    """An observation of floats: a Box without bounds has infinite ones, and none has NaN."""
 
 
 class ColumnDecoder:
@@ -72,6 +74,7 @@ class ColumnDecoder:
                 column.dtype.newbyteorder("<"),
                 column.dtype == np.bool_,
                 column.key.role == Role.REWARD,
+                column.key.role == Role.OBSERVATION and column.dtype.kind == "f",
             )
             for column in columns
         ]
@@ -158,12 +161,22 @@ def _array(
             _refuse_array("data", f"a bool of {array.max()}", expected, "0 or 1")
         array = array.view(np.bool_)
     elif expected.is_reward and not np.isfinite(array).all():
-        _refuse_array("data", "NaN or infinite somewhere", expected, "finite")
+        _refuse_numbers("NaN or infinite", expected)
+    elif expected.is_observed and np.isnan(array).any():
+        _refuse_numbers("NaN", expected)
     return array.reshape(shape)
 
 
 def _refuse_array(field: str, found: object, expected: _Expected, wanted: object) -> NoReturn:
     raise InvalidFieldError(field, f"{found}, but {expected.spec.key} of this batch is {wanted}")
+
+
+def _refuse_numbers(found: str, expected: _Expected) -> NoReturn:
+    raise InvalidFieldError(
+        "data",
+        f"{expected.spec.key} is {found} somewhere; nobody can learn from that: mend the "
+        "environment, or wrap it",
+    )
 
 
 def _dtype_name(wire: int) -> str:

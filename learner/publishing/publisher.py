@@ -7,6 +7,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import torch
+
+from common.errors import WiseRLError
 from common.logging import Logger
 from learner.publishing import cache as graphs
 from learner.publishing.golden import golden_vector
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
     from protos.wiserl.v1 import learner_pb2
 
 _log = Logger()
+
+
+class DivergedError(WiseRLError):
+    """Parameters that nobody can act with."""
 
 
 class Publisher:
@@ -41,14 +48,31 @@ class Publisher:
     def __init__(self, behaviour: BehaviourPolicy, *, cache: Path | None) -> None:
         self._behaviour = behaviour
         self._tensors = behaviour.named_tensors()
+        self._parameters = dict(behaviour.named_parameters())
         self._template = _template(behaviour, cache)
 
     def publish(self, version: int) -> Publication:
-        """The policy as it is now, under a version."""
+        """The policy as it is now, under a version.
+
+        Raises:
+            DivergedError: A parameter is NaN or infinite.
+        """
+        self._check_finite()
         model = self._template.fill(self._tensors)
         return Publication(
             version, model, hashlib.sha256(model).digest(), _Golden(model, self._behaviour)
         )
+
+    def _check_finite(self) -> None:
+        """Sums tell it of all parameters at once, so that a device is waited for only once."""
+        sums = [each.detach().sum().float() for each in self._parameters.values()]
+        found = torch.isfinite(torch.stack(sums)).tolist() if sums else []
+        if not all(found):
+            name = list(self._parameters)[found.index(False)]
+            raise DivergedError(
+                f"training has diverged: {name} of the policy is NaN or infinite; lower the "
+                "learning rate, clip gradients harder, or look for extreme rewards and observations"
+            )
 
 
 class _Golden:

@@ -24,7 +24,7 @@ from learner.publishing import publisher as publishing
 from learner.publishing.examples import example_inputs
 from learner.publishing.exporting import ExportError, export
 from learner.publishing.proof import ProofError, _Proof, prove
-from learner.publishing.publisher import Publisher
+from learner.publishing.publisher import DivergedError, Publisher
 from learner.publishing.template import Template, TemplateError
 
 FLOAT = np.dtype(np.float32)
@@ -261,6 +261,17 @@ def test_outputs_must_be_as_the_signature_says():
     policy.forward = lambda observation, noise: observation + 1.0
     with pytest.raises(ExportError, match="must return a tuple of its 1 outputs"):
         export(policy)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_policy_that_diverged_is_not_published(value, graph_cache):
+    policy = Policy()
+    publisher = Publisher(policy, cache=graph_cache)
+    publisher.publish(1)
+    with torch.no_grad():
+        policy.layer.bias[1] = value
+    with pytest.raises(DivergedError, match=r"layer\.bias of the policy is NaN .* lower the learn"):
+        publisher.publish(2)
 
 
 def test_a_policy_that_changed_its_shape_is_not_published():
