@@ -62,12 +62,14 @@ class LiveProgress(Observer):
     def __init__(self, total_steps: int, stream: IO[str]) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
 
         self._total = total_steps
         self._progress = Progress(
             TextColumn("{task.percentage:>3.0f}%"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.description}"),
+            BarColumn(bar_width=20, table_column=Column(no_wrap=True)),
+            # On a narrow terminal it takes several lines, rather than the other columns' room.
+            TextColumn("{task.description}", table_column=Column(no_wrap=False)),
             console=Console(file=stream),
             refresh_per_second=_REFRESHES_PER_SECOND,
             transient=True,

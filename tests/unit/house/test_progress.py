@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 
 import pytest
 
@@ -84,6 +85,19 @@ def test_on_a_terminal_there_is_a_bar():
     shown.close()
     assert "policy 9 after 5,000 steps" in stream.getvalue()
     assert "500/1,000 steps" in stream.getvalue()
+
+
+def test_on_a_narrow_terminal_nothing_is_cut_off(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    stream = Terminal()
+    shown = LiveProgress(1000, stream)
+    shown.trained(500, 3, METRICS)
+    shown.close()
+    drawn = " ".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", " ", stream.getvalue()).split())
+    assert " 50% " in drawn
+    assert "last 100: 101.3" in drawn
+    assert "0:00 left" in drawn
+    assert "…" not in drawn
 
 
 @pytest.mark.parametrize(
