@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from common.errors import WiseRLError
+from common.errors import InvalidFieldError, WiseRLError
 from learner import files
 
 if TYPE_CHECKING:
@@ -74,20 +74,15 @@ class RunFolder:
             at: When the run started, local time.
 
         Raises:
-            OSError: The folder cannot be made.
+            InvalidFieldError: The folder cannot be made there.
         """
         parent = root / _as_name(environment) / _as_name(algorithm)
-        parent.mkdir(parents=True, exist_ok=True)
-        name = f"{at:%Y%m%d-%H%M%S}-s{seed}"
-        attempt = 1
-        while True:
-            path = parent / (name if attempt == 1 else f"{name}-{attempt}")
-            try:
-                path.mkdir()
-            except FileExistsError:
-                attempt += 1
-            else:
-                return cls(path)
+        try:
+            return cls(_new_folder(parent, f"{at:%Y%m%d-%H%M%S}-s{seed}"))
+        except OSError as error:
+            raise InvalidFieldError(
+                "runs", f"no folder can be made in {root} ({error}); name another with --runs"
+            ) from None
 
     @property
     def config(self) -> Path:
@@ -203,6 +198,20 @@ class RunFolder:
     def write_provenance(self, command: Sequence[str], *, started: dt.datetime) -> None:
         """Writes what made this run, so that its numbers can be traced and made again."""
         files.replace(self.provenance, files.json_bytes(_provenance(command, started)))
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    """A folder of that name, or of the first number behind it that is free."""
+    parent.mkdir(parents=True, exist_ok=True)
+    attempt = 1
+    while True:
+        path = parent / (name if attempt == 1 else f"{name}-{attempt}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            attempt += 1
+        else:
+            return path
 
 
 def _as_name(text: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from common import specs
-from common.errors import WiseRLError
+from common.errors import InvalidFieldError, WiseRLError
 from common.signature import ColumnKey, ColumnSpec, GraphInput, GraphOutput, Role, Signature
 from common.spaces import Box, Discrete
 from learner import plots, policy_file, side_plot
@@ -42,6 +42,12 @@ def test_a_run_gets_a_folder_of_its_own(tmp_path):
 )
 def test_a_name_with_separators_is_one_folder(tmp_path, environment, name):
     assert make(tmp_path, environment=environment).path.parts[-3] == name
+
+
+def test_where_no_folder_can_be_made_another_is_asked_for(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidFieldError, match=r"no folder can be made in .*file .*--runs"):
+        make(tmp_path / "file")
 
 
 def test_a_discarded_folder_goes_with_those_it_was_alone_in(tmp_path):
