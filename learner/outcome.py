@@ -63,6 +63,12 @@ class Outcome:
         """Of this process, evaluations included."""
         return (self.environment_steps - self.first_step) / self.seconds if self.seconds else 0.0
 
+    @property
+    def complaint(self) -> str:
+        """What a person is told of a run that failed, and where its record is."""
+        error = str(self.error)
+        return error if str(self.folder) in error else f"{error} (the record is in {self.folder})"
+
     def to_json(self) -> dict[str, Any]:
         """The outcome as `result.json` has it; numbers that JSON lacks (NaN, infinity) are null."""
         described = {

@@ -54,7 +54,8 @@ def train(
         runs: The folder of all runs.
         config: A YAML file of settings.
         presets: A YAML file of presets of your own.
-        init_from: The folder of a run whose parameters to begin with.
+        init_from: The folder of a run whose parameters to begin with, or one above it for the
+            newest run there.
         callbacks: Are told how it goes; nothing is printed. One may raise StopTraining.
         **settings: Any other setting of the run (`total_steps`), of the samplers (`samplers`,
             `workers`, `in_process`) or of the algorithm (`learning_rate`), by its name.
@@ -87,7 +88,7 @@ def resume(
     """Goes on with a run from its last checkpoint, under its id and settings, in its folder.
 
     Args:
-        run: The run's folder.
+        run: The run's folder, or one above it for the newest run there.
         callbacks: As for `train`.
         **settings: What is to change, such as a larger `total_steps` for a run that has finished.
 
@@ -108,10 +109,10 @@ def load(run: Path | str) -> Agent:
     """The policy that a run has saved last, ready to act.
 
     Args:
-        run: The run's folder.
+        run: The run's folder, or one above it for the newest run there.
 
     Raises:
-        WiseRLError: The folder holds no policy.
+        WiseRLError: There is no policy.
     """
     from wiserl import agent
 

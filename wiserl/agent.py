@@ -14,11 +14,11 @@ from common import spaces
 from common.errors import InvalidFieldError
 from common.signature import Role
 from learner import policy_file
-from learner.run_folder import RunFolder
 from sampler import graphs
 from sampler.acting import ActingArrays, outputs_for
 from sampler.noise import NoiseSource
 from sampler.policy import Policy
+from wiserl import runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,12 +141,12 @@ def load(run: Path | str) -> Agent:
     """The policy that a run has saved last.
 
     Args:
-        run: The run's folder.
+        run: The run's folder, or one above it for the newest run there.
 
     Raises:
-        WiseRLError: The folder holds no policy.
+        WiseRLError: There is no policy.
     """
-    return Agent(policy_file.load(RunFolder(Path(run))))
+    return Agent(policy_file.load(runs.chosen(Path(run))))
 
 
 def _leaf(

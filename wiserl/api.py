@@ -14,7 +14,9 @@ from learner.observer import Observers
 from learner.outcome import Status
 from learner.run_folder import RunFolder
 from wiserl import launch, resuming
+from wiserl import runs as chosen_runs
 from wiserl.local import LocalConfig
+from wiserl.runs import POLICY, SETTINGS
 from wiserl.settings import Settings
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ def train(
         n_envs=n_envs if isinstance(n_envs, int) else None,
         runs=Path(runs),
         resume=resume,
-        init_from=None if init_from is None else Path(init_from),
+        init_from=None if init_from is None else chosen_runs.meant(Path(init_from), POLICY),
         command=sys.argv,
         observer=observer,
     )
@@ -91,7 +93,7 @@ def train(
     finally:
         observer.close()
     if outcome.status == Status.FAILED:
-        raise WiseRLError(f"{outcome.error} (the record is in {outcome.folder})")
+        raise WiseRLError(outcome.complaint)
     return outcome
 
 
@@ -101,6 +103,7 @@ def resume(run: Path, *, callbacks: Sequence[Observer], given: Mapping[str, Any]
     Raises:
         WiseRLError: Not a run that can go on, a setting that cannot be, or a run that failed.
     """
+    run = chosen_runs.meant(run, SETTINGS)
     algorithm = resuming.algorithm_of(run)
     config = RunFolder(run).config
     return train(algorithm, given=given, config=config, resume=run, callbacks=callbacks)

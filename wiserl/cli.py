@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if first in {"-h", "--help"}:
         print(usage())
         return 0
-    print(f"wiserl: there is no verb {first!r}\n\n{usage()}", file=sys.stderr)
+    complaint = f"wiserl: there is no verb {first!r}\n\n" if first else ""
+    print(f"{complaint}{usage()}", file=sys.stderr)
     return USAGE_ERROR
 
 

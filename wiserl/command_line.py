@@ -55,6 +55,7 @@ class CommandLine:
         # A learner alone is watched by its log, a run on a terminal by its progress.
         level = None if verb == "learner" or os.environ.get(logging.LEVEL_VARIABLE) else "warning"
         logging.configure(process=verb, level=level)
+        arguments = flags.with_runs(arguments)
         self._command = ["wiserl", verb, *arguments]
         self._description = description
         self.algorithm = arguments[0] if arguments and not arguments[0].startswith("-") else ""
@@ -143,7 +144,7 @@ class CommandLine:
         """Refuses a missing or mistyped name before anything is started."""
         if self.algorithm in presets.algorithms() or references.is_reference(self.algorithm):
             return
-        found = f"{self.algorithm!r} is none" if self.algorithm else "is missing"
+        found = f"{self.algorithm!r} is none" if self.algorithm else "is missing before the flags"
         raise InvalidFieldError(
             "algorithm",
             f"{found}; name one ({', '.join(presets.algorithms())}, or module:Class; `wiserl "
@@ -170,7 +171,7 @@ def launched(order: Order, launch: Callable[[], Outcome]) -> int:
     finally:
         order.observer.close()
     if outcome.status == Status.FAILED:
-        raise WiseRLError(f"{outcome.error} (the record is in {outcome.folder})")
+        raise WiseRLError(outcome.complaint)
     print("\n".join(described(outcome)))
     if outcome.status == Status.STOPPED and outcome.signal is not None:
         return 128 + outcome.signal

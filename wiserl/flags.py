@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from common.coercion import coerce
 from common.errors import InvalidFieldError
 from common.status_options import StatusOptions
 from learner.config import RunConfig
 from learner.run_folder import RunFolder
-from wiserl import settings
+from wiserl import runs, settings
 from wiserl.local import LocalConfig
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _Hidden = (tyro.conf.Fixed, tyro.conf.Suppress)
 
 @dataclasses.dataclass(frozen=True)
 class RunFlags(RunConfig):
-    """RunConfig as flags: mappings are given a key at a time."""
+    """What to train in, for how long, and how it is evaluated."""
 
     env_args: Annotated[dict[str, Any], *_Hidden] = dataclasses.field(default_factory=dict)
     eval_env_args: Annotated[dict[str, Any] | None, *_Hidden] = None
@@ -82,7 +83,8 @@ class HouseFlags:
 
     resume: Path | None = None
     """Folder of a run to go on with, in place of an algorithm: from its last checkpoint, under its
-    id and settings. Give --total-steps above what a finished run has to train it for longer."""
+    id and settings. Give --total-steps above what a finished run has to train it for longer. A
+    folder above runs stands for the newest there, here and for --init-from."""
 
     init_from: Path | None = None
     """Folder of a run whose parameters to begin with, of the same algorithm and networks."""
@@ -176,6 +178,32 @@ class ServeFlags(StatusOptions):
         )
 
 
+_NUMBERS = tyro.constructors.ConstructorRegistry()
+"""How flags read numbers: counts also as `1e6`, as files and variables do."""
+
+
+@_NUMBERS.primitive_rule
+def _count(
+    kind: tyro.constructors.PrimitiveTypeInfo,
+) -> tyro.constructors.PrimitiveConstructorSpec[int] | None:
+    if kind.type is not int:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda texts: _integer(texts[0]),
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(coerce(text, int, ""))
+    except InvalidFieldError as error:
+        raise ValueError(error.description) from None
+
+
 def value_of(arguments: Sequence[str], flag: str) -> str | None:
     """The last value that a command line gives a flag, without parsing the rest; None for none."""
     found = None
@@ -184,6 +212,20 @@ def value_of(arguments: Sequence[str], flag: str) -> str | None:
             found = arguments[i + 1]
         elif argument.startswith(f"{flag}="):
             found = argument.partition("=")[2]
+    return found
+
+
+def with_runs(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with the run's own folder where a flag names one above it."""
+    named = [
+        ("--resume", runs.SETTINGS, value_of(arguments, "--resume")),
+        ("--init-from", runs.POLICY, value_of(arguments, "--init-from")),
+    ]
+    found = list(arguments)
+    for flag, having, folder in named:
+        run = runs.meant(Path(folder), having) if folder else None
+        if run is not None and run != Path(str(folder)):
+            found += [flag, str(run)]
     return found
 
 
@@ -248,16 +290,17 @@ def parse(
     """
     flags = combined(sections)
     parsed: Any
-    parsed, unknown = tyro.cli(
-        flags,
-        prog=program,
-        description=description,
-        args=list(arguments),
-        return_unknown_args=True,
-    )
-    if unknown and not allow_unknown:
-        # Again without leniency, which ends with what is nearest to the unknown.
-        tyro.cli(flags, prog=program, description=description, args=list(arguments))
+    with _NUMBERS:
+        parsed, unknown = tyro.cli(
+            flags,
+            prog=program,
+            description=description,
+            args=list(arguments),
+            return_unknown_args=True,
+        )
+        if unknown and not allow_unknown:
+            # Again without leniency, which ends with what is nearest to the unknown.
+            tyro.cli(flags, prog=program, description=description, args=list(arguments))
     return {name: getattr(parsed, name) for name in sections}, unknown
 
 

@@ -192,5 +192,5 @@ class LocalSamplers:
         lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         last = lines[-1] if lines else "it wrote nothing"
         with contextlib.suppress(ValueError, AttributeError):
-            last = json.loads(last).get("reason", last)
+            last = json.loads(last).get("reason", last).rstrip()
         return f"{last} (see {path})"

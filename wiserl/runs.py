@@ -1,4 +1,4 @@
-"""Which run a person means."""
+"""Which run a person means: a folder of runs stands for the newest of them."""
 
 from __future__ import annotations
 
@@ -13,26 +13,37 @@ if TYPE_CHECKING:
 _DEEPEST = 3
 """From `runs` to a run: environment, algorithm, time and seed."""
 
+POLICY, SETTINGS = "policy.json", "config.yaml"
+"""What a run must have: to be played, to be gone on with."""
+
+
+def meant(path: Path, having: str) -> Path:
+    """`path` where it is a run's folder or holds none, else the newest run up to three below it.
+
+    Args:
+        path: A run's folder, or one above runs.
+        having: The file that the run must have; the newest is the one whose file is.
+    """
+    if (path / having).exists():
+        return path
+    patterns = ["/".join(["*"] * depth) + f"/{having}" for depth in range(1, _DEEPEST + 1)]
+    found = [file for pattern in patterns for file in path.glob(pattern)]
+    latest = max(found, key=lambda file: file.stat().st_mtime, default=None)
+    return path if latest is None else latest.parent
+
 
 def chosen(path: Path) -> RunFolder:
-    """The run whose folder `path` is.
+    """The run with a policy that `path` stands for.
 
     Raises:
-        WiseRLError: It is no run's folder; the newest run with a policy below it is named.
+        WiseRLError: There is none.
     """
-    folder = RunFolder(path)
+    folder = RunFolder(meant(path, POLICY))
     if folder.policy.exists():
         return folder
     if not path.exists():
         raise WiseRLError(f"{path} does not exist; it holds no policy")
-    below = newest(path)
-    remedy = f"the newest run below it is {below}" if below else "name the folder of a finished run"
-    raise WiseRLError(f"{path} holds no policy ({folder.policy.name} is missing); {remedy}")
-
-
-def newest(path: Path) -> Path | None:
-    """The run with a policy that was saved last, at most three folders below; None for none."""
-    patterns = ["/".join(["*"] * depth) + "/policy.json" for depth in range(1, _DEEPEST + 1)]
-    found = [policy for pattern in patterns for policy in path.glob(pattern)]
-    latest = max(found, key=lambda policy: policy.stat().st_mtime, default=None)
-    return None if latest is None else latest.parent
+    raise WiseRLError(
+        f"{path} holds no policy ({folder.policy.name} is missing); name the folder of a finished "
+        "run, or one above it for the newest"
+    )

@@ -37,8 +37,8 @@ ALONE = {
     ".venv/bin/wiserl plot runs/CartPole-v1/ppo/*",
     ".venv/bin/wiserl plot",
     f"{TRAIN} --seeds 0-2",
-    f"{TRAIN} --init-from runs/CartPole-v1/ppo/*",
-    ".venv/bin/wiserl train --resume runs/CartPole-v1/ppo/* --total-steps 120000",
+    f"{TRAIN} --init-from runs/CartPole-v1/ppo",
+    ".venv/bin/wiserl train --resume runs/CartPole-v1/ppo --total-steps 120000",
     ".venv/bin/wiserl train dqn --env CartPole-v1",
     "PYTHONPATH=. .venv/bin/wiserl train ppo --config examples/recall.yaml",
     ".venv/bin/wiserl train maddpg --env mpe2/simple_spread_v3",
@@ -58,10 +58,10 @@ ALONE = {
     ".venv/bin/wiserl train dqn --env CartPole-v1 --replay-storage disk",
     f"{TRAIN} --json",
     f"WANDB_MODE=offline {TRAIN} --callback wiserl.weights_and_biases:WeightsAndBiases",
-    ".venv/bin/wiserl eval runs/CartPole-v1/ppo/*",
-    ".venv/bin/wiserl eval runs/CartPole-v1/ppo/* --stochastic --episodes 20",
-    ".venv/bin/wiserl eval runs/CartPole-v1/ppo/* --video --episodes 3",
-    ".venv/bin/wiserl export runs/CartPole-v1/ppo/* -o policy.onnx",
+    ".venv/bin/wiserl eval runs/CartPole-v1/ppo",
+    ".venv/bin/wiserl eval runs/CartPole-v1/ppo --stochastic --episodes 20",
+    ".venv/bin/wiserl eval runs/CartPole-v1/ppo --video --episodes 3",
+    ".venv/bin/wiserl export runs/CartPole-v1/ppo -o policy.onnx",
     ".venv/bin/wiserl train dqn --env LunarLander-v3",
     ".venv/bin/wiserl presets",
     ".venv/bin/wiserl presets dqn",
@@ -112,8 +112,8 @@ ELSEWHERE |= (
     }
     | dict.fromkeys(
         (
-            ".venv/bin/wiserl eval runs/mpe2-simple_tag_v3/maddpg/* --random agent",
-            ".venv/bin/wiserl eval runs/mpe2-simple_tag_v3/maddpg/* --random adversary",
+            ".venv/bin/wiserl eval runs/mpe2-simple_tag_v3/maddpg --random agent",
+            ".venv/bin/wiserl eval runs/mpe2-simple_tag_v3/maddpg --random adversary",
         ),
         "test_random_sides.py::test_the_sides_of_tag_are_told_apart",
     )
@@ -146,7 +146,7 @@ WHY_NOT = {
     ),
     ".venv/bin/python benchmarks/report.py": "rewrites a page; test_results_page.py checks it",
     ".venv/bin/pip install --editable '.[wandb]'": "changes the environment under test",
-    ".venv/bin/wiserl learner --resume runs/CartPole-v1/ppo/* --total-steps 120000 --port 5555": (
+    ".venv/bin/wiserl learner --resume runs/CartPole-v1/ppo --total-steps 120000 --port 5555": (
         "test_killed_learner.py kills and resumes learners"
     ),
     "CHAOS_KILLS=100 .venv/bin/pytest -m chaos tests/chaos -k ring_in_files": (

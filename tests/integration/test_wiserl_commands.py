@@ -139,7 +139,7 @@ def test_what_no_sampler_can_build_ends_the_run_with_the_reason(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("train",), 2, "algorithm: is missing; name one (appo, ddpg"),
+        (("train",), 2, "is missing before the flags; name one (appo, ddpg"),
         (("train", "pppo", "--env", "X"), 2, "'pppo' is none"),
         (("train", "ppo"), 2, "env: is missing"),
         (("train", "ppo", "--env", "X", "--workers", "-1"), 2, "workers: -1 is below 0"),
@@ -156,6 +156,7 @@ def test_what_no_sampler_can_build_ends_the_run_with_the_reason(tmp_path):
         (("watch", "--interval-seconds", "-1"), 2, "interval_seconds: -1"),
         (("doctor", "nowhere"), 2, "is no HOST:PORT"),
         (("dance",), 2, "there is no verb 'dance'"),
+        (("train", "ppo", "--env", "X", "--total-steps", "1.5e0"), 2, "'1.5e0' is no integer"),
     ],
 )
 def test_what_cannot_be_is_said_in_words(tmp_path, arguments, code, message):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import sys
 from pathlib import Path  # noqa: TC003 - flags are made from the types
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +33,7 @@ class EvalFlags:
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    """The run's folder."""
+    """The run's folder, or one above it: then it is the newest run there."""
 
     episodes: int = 100
     """How many to play."""
@@ -88,6 +89,8 @@ def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
     parsed = tyro.cli(EvalFlags, prog="wiserl eval", args=list(arguments))
     folder = runs.chosen(parsed.run)
+    if folder.path != parsed.run:
+        print(f"wiserl: the newest run is {folder.path}", file=sys.stderr)
     from wiserl.evaluate import evaluate
     from wiserl.sides import beside_chance, described
 

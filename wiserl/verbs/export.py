@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path  # noqa: TC003 - flags are made from the types
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +32,7 @@ class ExportFlags:
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    """The run's folder."""
+    """The run's folder, or one above it: then it is the newest run there."""
 
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="FILE.onnx")] = None
     """Where the model goes; the run's export/policy.onnx by default."""
@@ -47,6 +48,8 @@ def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
     parsed = tyro.cli(ExportFlags, prog="wiserl export", args=list(arguments))
     folder = runs.chosen(parsed.run)
+    if folder.path != parsed.run:
+        print(f"wiserl: the newest run is {folder.path}", file=sys.stderr)
     path = parsed.output or folder.path / "export" / "policy.onnx"
     if path.suffix != ENDING:
         raise InvalidFieldError("output", f"{path} does not end in {ENDING}")

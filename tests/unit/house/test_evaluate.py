@@ -5,6 +5,7 @@ import os
 import pytest
 from saved_policy import run_with, saved
 
+import wiserl
 from common.errors import WiseRLError
 from wiserl import runs
 from wiserl.evaluate import evaluate
@@ -43,12 +44,16 @@ def test_another_environment_is_refused_in_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_above_runs_names_the_newest_of_them(tmp_path):
+def test_a_folder_above_runs_stands_for_the_newest_of_them(tmp_path):
     for age, name in ((20, "new"), (30, "old")):
         folder = run_with(saved(), tmp_path / "runs" / "CartPole-v1" / "byhand" / name)
         os.utime(folder.policy, (1_000_000 - age, 1_000_000 - age))
-    with pytest.raises(WiseRLError, match=r"holds no policy.*byhand/new$"):
-        runs.chosen(tmp_path / "runs")
+    for above in ("runs", "runs/CartPole-v1", "runs/CartPole-v1/byhand"):
+        assert runs.chosen(tmp_path / above).path == folder.path.with_name("new")
+    assert runs.chosen(folder.path) == folder
+    assert wiserl.load(tmp_path / "runs").saved.version == saved().version
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(WiseRLError, match="empty holds no policy"):
+        runs.chosen(tmp_path / "empty")
     with pytest.raises(WiseRLError, match="does not exist"):
         runs.chosen(tmp_path / "elsewhere")
-    assert runs.chosen(folder.path) == folder

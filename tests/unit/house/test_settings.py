@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,23 @@ def test_what_is_no_flag_of_the_run_is_handed_back():
     found, unknown = parsed("--gamma", "0.5", "--env", "X-v0", allow_unknown=True)
     assert found["run"].env == "X-v0"
     assert unknown == ["--gamma", "0.5"]
+
+
+def test_counts_are_written_as_people_write_them():
+    found, _ = parsed("--total-steps", "2e6", "--eval-points", "1_0")
+    assert (found["run"].total_steps, found["run"].eval_points) == (2_000_000, 10)
+
+
+def test_a_flag_names_the_run_that_is_newest_below_a_folder(tmp_path):
+    for age, name in ((20, "new"), (30, "old")):
+        config = tmp_path / "CartPole-v1" / "ppo" / name / "config.yaml"
+        config.parent.mkdir(parents=True)
+        config.touch()
+        os.utime(config, (1_000_000 - age, 1_000_000 - age))
+    found = flags.with_runs(["--resume", str(tmp_path), "--seed", "1"])
+    assert flags.value_of(found, "--resume") == str(config.parent.with_name("new"))
+    as_they_are = ["ppo", "--resume", str(config.parent), f"--init-from={tmp_path}"]
+    assert flags.with_runs(as_they_are) == as_they_are
 
 
 def test_an_unknown_flag_ends_with_the_nearest(capsys):
