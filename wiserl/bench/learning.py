@@ -2,51 +2,125 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
+import shutil
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from learner import tables
+from learner import files, tables
 from wiserl.bench import queue
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from wiserl.bench.tasks import Unit
 
 _SOURCE = Path(__file__).resolve().parents[2]
 _PACKAGES = ("common", "learner", "sampler", "protos")
 
 
-def train(unit: Unit, seconds: float) -> dict[str, Any] | None:
-    """The result of one unit, trained by `wiserl train`; None where the time was not enough.
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Trains units by `wiserl train`; what one sitting does not finish goes on in the next.
 
-    Raises:
-        WiseRLError: The run failed; its output is in the message.
+    Attributes:
+        unfinished: Where the run folders of units lie until they are finished.
     """
-    task = unit.task
-    with tempfile.TemporaryDirectory(prefix="wiserl-bench-") as folder:
+
+    unfinished: Path
+
+    def __call__(self, unit: Unit, seconds: float) -> dict[str, Any] | None:
+        """The result of one unit; None where the time was not enough.
+
+        Raises:
+            WiseRLError: The run failed; its output is in the message.
+        """
+        task, folder = unit.task, self.unfinished / Path(unit.file_name).stem
         command = [
             *("wiserl", "train", task.algorithm, "--env", task.env),
             *("--seed", str(unit.seed), "--total-steps", str(task.total_steps)),
-            *("--final-eval-episodes", str(task.episodes), "--runs", folder, "--quiet"),
+            *("--final-eval-episodes", str(task.episodes), "--runs", "RUNS", "--quiet"),
         ]
-        start = time.monotonic()
+        run = _resumable(folder)
+        if run is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            arguments = [str(folder) if part == "RUNS" else part for part in command[1:]]
+        else:
+            arguments = ["train", "--resume", str(run), "--quiet"]
+        sittings = _Sittings.another(folder)
         # Where its time is over the run's own samplers end with it: they watch their parent.
-        done = queue.run([sys.executable, "-m", "wiserl.cli", *command[1:]], seconds)
-        if done is None:
+        if queue.run([sys.executable, "-m", "wiserl.cli", *arguments], seconds) is None:
             return None
-        wall = time.monotonic() - start
-        shown = [("RUNS" if part == folder else part) for part in command]
-        (result_file,) = Path(folder).glob("*/*/*/result.json")
-        return _record(unit, shown, result_file.parent, wall)
+        (result_file,) = folder.glob(f"{_RUNS}/result.json")
+        record = _record(unit, command, result_file.parent, sittings.finished(folder))
+        shutil.rmtree(folder)
+        return record
 
 
-def _record(unit: Unit, command: list[str], run: Path, wall_seconds: float) -> dict[str, Any]:
+_RUNS = "*/*/*"
+"""Where runs lie in a folder of runs: environment, algorithm, time and seed."""
+
+
+def _resumable(folder: Path) -> Path | None:
+    """The run that an earlier sitting left, if this code made it and it has something to keep."""
+    for checkpoint in folder.glob(f"{_RUNS}/checkpoints/generation-*"):
+        if _Sittings.read(folder).code_sha256 == code_hash():
+            return checkpoint.parents[1]
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sittings:
+    """What is known of the sittings of a unit; the time of its file is when the last one began.
+
+    Attributes:
+        code_sha256: Of the code that trains.
+        seconds: Those that all sittings before the last one took, until they last wrote a row.
+        count: How many there were.
+    """
+
+    code_sha256: str
+    seconds: float = 0.0
+    count: int = 0
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """What the folder says; of no code where it says nothing."""
+        path = folder / "sittings.json"
+        return cls(**json.loads(path.read_text())) if path.exists() else cls("")
+
+    @classmethod
+    def another(cls, folder: Path) -> Self:
+        """Notes that a sitting begins."""
+        before, path = cls.read(folder), folder / "sittings.json"
+        now = cls(code_hash(), before.seconds + before.last(folder), before.count + 1)
+        files.replace(path, files.json_bytes(dataclasses.asdict(now)))
+        return now
+
+    def last(self, folder: Path) -> float:
+        """Seconds of the last sitting."""
+        wrote = [path.stat().st_mtime for path in folder.glob(f"{_RUNS}/*")]
+        began = (folder / "sittings.json").stat().st_mtime if self.count else math.inf
+        return max(0.0, max(wrote, default=0.0) - began)
+
+    def finished(self, folder: Path) -> dict[str, float]:
+        """What is recorded of them."""
+        return {
+            "wall_seconds": round(self.seconds + self.last(folder), 2),
+            "sittings": self.count,
+        }
+
+
+def _record(
+    unit: Unit, command: list[str], run: Path, sittings: dict[str, float]
+) -> dict[str, Any]:
     provenance = json.loads((run / "provenance.json").read_text())
     result = json.loads((run / "result.json").read_text())
     return {
@@ -56,7 +130,7 @@ def _record(unit: Unit, command: list[str], run: Path, wall_seconds: float) -> d
         "seed": unit.seed,
         "score": result["final_evaluation"]["return_mean"],
         "environment_steps": result["environment_steps"],
-        "wall_seconds": round(wall_seconds, 2),
+        **sittings,
         "result": result,
         "curve": _curve(run / "metrics.csv"),
         "command": " ".join(command),

@@ -64,7 +64,7 @@ class Queue:
             report(f"{unit.task.name} seed {unit.seed} ...")
             result = self.train(unit, left)
             if result is None:
-                report(f"{unit.task.name} seed {unit.seed}: out of time, nothing kept")
+                report(f"{unit.task.name} seed {unit.seed}: out of time, no result yet")
                 break
             self.folder.mkdir(parents=True, exist_ok=True)
             files.replace(self.path(unit), files.json_bytes(result))

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class BenchFlags:
     """Trains every (task, seed) of the learning benchmark that has no result yet, then shows all.
 
-    A finished run is one data file; the queue can be stopped at any time and goes on later.
+    A finished run is one data file; the queue can be stopped at any time and goes on later, a run
+    that was stopped in its middle from its last checkpoint.
     """
 
     benchmark: Annotated[Literal["learning"], tyro.conf.Positional]
@@ -36,10 +37,13 @@ class BenchFlags:
     algorithms and environments may be your own."""
 
     minutes: float = math.inf
-    """Start no run after this, and give up one that still runs then; 0 only shows the table."""
+    """Start no run after this, and stop one that still runs then; 0 only shows the table."""
 
     results: Path = Path("benchmarks/results/learning")
     """Folder of the data files."""
+
+    unfinished: Path = Path("runs/bench")
+    """Folder of the runs that are not finished. Where the code has changed they begin anew."""
 
     table: Path | None = None
     """Write the table to this file too, in Markdown."""
@@ -58,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
     # Without this the training run that was started would go on by itself.
     signal.signal(signal.SIGTERM, _end)
     chosen = tasks.select(parsed.task, parsed.tasks)
-    runs = queue.Queue(parsed.results, learning.train)
+    runs = queue.Queue(parsed.results, learning.Training(parsed.unfinished))
     runs.work(tasks.units(chosen), minutes=parsed.minutes, report=_say)
     table = report.table(parsed.results, chosen)
     print(table)

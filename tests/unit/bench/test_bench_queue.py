@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 
 import pytest
 
@@ -89,7 +90,7 @@ def test_a_missed_gate_and_a_task_not_run_are_said_plainly(tmp_path, task):
 
 @pytest.mark.slow
 def test_a_unit_runs_and_is_stamped(tmp_path, task):
-    queue, said = Queue(tmp_path, learning.train), []
+    queue, said = Queue(tmp_path, learning.Training(tmp_path / "unfinished")), []
     unit = tasks.units([task])[0]
     assert queue.work([unit], minutes=math.inf, report=said.append) == 1
     found = json.loads(queue.path(unit).read_text())
@@ -99,6 +100,62 @@ def test_a_unit_runs_and_is_stamped(tmp_path, task):
     assert found["code_sha256"] == learning.code_hash()
     assert str(tmp_path) not in json.dumps(found)
     assert "seed 7" in said[0]
+    assert found["sittings"] == 1
+    assert not list((tmp_path / "unfinished").iterdir())
+
+
+class Command:
+    """In place of `wiserl train`: the first sitting is cut off, and any after it finishes."""
+
+    def __init__(self, folder):
+        self.folder, self.told = folder, []
+
+    def __call__(self, command, _seconds):
+        self.told.append(command[3:])
+        run = self.folder / "t-s7" / "CartPole-v1" / "ppo" / "20260101-000000-s7"
+        first = not run.exists()
+        (run / "checkpoints" / "generation-00000001").mkdir(parents=True, exist_ok=True)
+        (run / "metrics.csv").write_text("global_step,rollout/ep_rew_mean\n256,5.0\n")
+        if first:
+            return None
+        final = {"final_evaluation": {"return_mean": 5.0}, "environment_steps": 256}
+        (run / "result.json").write_text(json.dumps(final))
+        known = dict.fromkeys(("git", "versions", "machine", "started"), "x")
+        (run / "provenance.json").write_text(json.dumps(known))
+        (run / "config.yaml").write_text("algorithm: ppo")
+        return ""
+
+
+def test_a_unit_that_was_stopped_goes_on_from_its_folder(tmp_path, task, monkeypatch):
+    command = Command(tmp_path)
+    monkeypatch.setattr(learning.queue, "run", command)
+    unit, train = tasks.units([task])[0], learning.Training(tmp_path)
+    assert train(unit, 1.0) is None
+    began = tmp_path / "t-s7" / "sittings.json"
+    os.utime(began, (began.stat().st_atime, began.stat().st_mtime - 100))
+
+    found = train(unit, math.inf)
+
+    (run,) = command.told[1][2:3]
+    assert command.told[0][:4] == ["train", "ppo", "--env", "CartPole-v1"]
+    assert command.told[1] == ["train", "--resume", run, "--quiet"]
+    assert run.endswith("t-s7/CartPole-v1/ppo/20260101-000000-s7")
+    assert found["command"].endswith("--runs RUNS --quiet")
+    assert found["sittings"] == 2
+    assert 100 <= found["wall_seconds"] < 130
+    assert not (tmp_path / "t-s7").exists()
+
+
+def test_what_other_code_began_begins_anew(tmp_path, task, monkeypatch):
+    command = Command(tmp_path)
+    monkeypatch.setattr(learning.queue, "run", command)
+    unit, train = tasks.units([task])[0], learning.Training(tmp_path)
+    train(unit, 1.0)
+    monkeypatch.setattr(learning, "code_hash", lambda: "other")
+
+    assert train(unit, 1.0) is None
+    assert [told[1] for told in command.told] == ["ppo", "ppo"]
+    assert json.loads((tmp_path / "t-s7" / "sittings.json").read_text())["count"] == 1
 
 
 def test_the_verb_shows_the_table_without_running(tmp_path, capsys):
