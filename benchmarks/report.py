@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -319,9 +320,14 @@ def machines(records: dict[str, dict[str, Any]]) -> str:
         machine = record["machine"]
         lines.append(
             f"| `{name}.json` | {record['commit']} | {machine['processor']}, {machine['cores']} "
-            f"cores, torch {machine['packages']['torch']} | `{record['command']}` |"
+            f"cores, torch {machine['packages']['torch']} | `{command(record)}` |"
         )
     return "\n".join(lines)
+
+
+def command(record: dict[str, Any]) -> str:
+    """What made a record; where a peer's Python lay concerns nobody else."""
+    return re.sub(r"--peer \S+", "--peer PEER_PYTHON", record["command"])
 
 
 def page() -> str:
