@@ -10,12 +10,16 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def main() -> int:
-    """Runs a sampler with the arguments after the parent's process id; answers its exit code."""
-    parent = int(sys.argv.pop(1))
+def die_with(parent: int) -> None:
+    """Has the kernel kill this process when its parent dies, by whatever cause."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the signal was asked for
-        return 128 + signal.SIGKILL
+        os._exit(128 + signal.SIGKILL)
+
+
+def main() -> int:
+    """Runs a sampler with the arguments after the parent's process id; answers its exit code."""
+    die_with(int(sys.argv.pop(1)))
     from sampler.__main__ import main as run_sampler
 
     return run_sampler()

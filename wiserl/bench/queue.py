@@ -7,13 +7,16 @@ also with other code.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import os
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from common.errors import WiseRLError
 from learner import files
+from wiserl.child import die_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,6 +80,8 @@ class Queue:
 def run(command: Sequence[str], seconds: float, *, given: str | None = None) -> str | None:
     """What a command prints that gets `given` to read; None where it took longer than `seconds`.
 
+    It ends with this process, whatever ends that.
+
     Raises:
         WiseRLError: It failed; its errors are in the message.
     """
@@ -88,6 +93,7 @@ def run(command: Sequence[str], seconds: float, *, given: str | None = None) -> 
             text=True,
             input=given,
             timeout=None if math.isinf(seconds) else seconds,
+            preexec_fn=functools.partial(die_with, os.getpid()),
         )
     except subprocess.TimeoutExpired:
         return None

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import signal
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -15,7 +13,6 @@ from common.errors import InvalidFieldError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import FrameType
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +56,6 @@ def run(arguments: Sequence[str]) -> int:
         raise InvalidFieldError("minutes", f"{parsed.minutes} is no time to run for")
     from wiserl.bench import learning, queue, report, tasks
 
-    # Without this the training run that was started would go on by itself.
-    signal.signal(signal.SIGTERM, _end)
     chosen = tasks.select(parsed.task, parsed.tasks)
     runs = queue.Queue(parsed.results, learning.Training(parsed.unfinished))
     runs.work(tasks.units(chosen), minutes=parsed.minutes, report=_say)
@@ -69,11 +64,6 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.table is not None:
         parsed.table.write_text(table + "\n", encoding="utf-8")
     return 0
-
-
-def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    """Ends this process by an exception, which ends the run that it waits for."""
-    sys.exit(128 + number)
 
 
 def _say(line: str) -> None:

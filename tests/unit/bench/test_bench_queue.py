@@ -4,7 +4,11 @@ import dataclasses
 import json
 import math
 import os
+import signal
+import subprocess
+import sys
 
+import processes
 import pytest
 
 from common.errors import InvalidFieldError, WiseRLError
@@ -180,3 +184,17 @@ def test_small_returns_have_decimals_that_tell_them_apart(task):
         small, [record(7, 0.25), record(8, 0.26)]
     )
     assert "| 7.0 [7.0, 7.0] |" in report.row(task, [record(7, 7.0)])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_the_queue_runs_ends_with_it(tmp_path, number):
+    note = tmp_path / "pid"
+    script = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    program = (
+        f"from wiserl.bench import queue; queue.run([{sys.executable!r}, '-c', {script!r}], 99)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program])
+    processes.until("a process id", lambda: note.exists() and note.read_text())
+    process.send_signal(number)
+    assert process.wait(60) == -number
+    processes.until("its end", lambda: not processes.is_alive(int(note.read_text())))
