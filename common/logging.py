@@ -1,7 +1,8 @@
 """Structured logging to stderr: JSON where no person reads along, else readable lines.
 
 Events are snake_case names with key-values: `logger.info("sampler_registered", index=0)`.
-`WISERL_LOG_LEVEL` (debug, info, warning, error; info by default) says what is written.
+`WISERL_LOG_LEVEL` (debug, info, warning, error; info by default) says what is written. A process
+that is not ours, which only imports WiseRL, is not told how a run goes: warnings and errors alone.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class _Output:
     """
 
     def __init__(self) -> None:
-        self.threshold = _LEVELS["info"]
+        self.threshold = _LEVELS["warning"]
         self.context: dict[str, object] = {}
         self.bound: list[dict[str, object]] = []
         self._stream: TextIO | None = None

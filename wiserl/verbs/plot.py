@@ -33,7 +33,7 @@ class PlotFlags:
     )
     """Folders of runs; those in the folders below are found."""
 
-    output: Path | None = None
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Where the picture goes, in the format of its ending. By default the folder's curve.png for a
     single run, curves.png in the one folder named, or in the working directory for several."""
 

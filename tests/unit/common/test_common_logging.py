@@ -127,3 +127,14 @@ def test_stderr_is_what_it_is_at_every_line(monkeypatch):
     before.close()
     logging.Logger().info("second")
     assert [line["event"] for line in lines(now)] == ["second"]
+
+
+def test_who_only_imports_us_reads_of_what_is_wrong_alone():
+    program = (
+        "from common import logging; logger = logging.Logger();"
+        "logger.info('all_is_well'); logger.warning('something_is_not')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["something_is_not"]
