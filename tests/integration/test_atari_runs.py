@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from one_process import ONE_PROCESS
 
 import wiserl
 
@@ -22,10 +23,7 @@ def test_pong_is_played_with_the_preset(algorithm, tmp_path):
         env="ALE/Pong-v5",
         runs=tmp_path,
         total_steps=128,
-        eval_points=0,
-        final_eval_episodes=1,
-        in_process=True,
-        threads=1,
+        **ONE_PROCESS,
         **SMALL[algorithm],
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from one_process import ONE_PROCESS
 
 import wiserl
 from common.signature import Role
@@ -23,10 +24,7 @@ def test_halfcheetah_is_run_with_the_preset(algorithm, tmp_path):
         env="HalfCheetah-v5",
         runs=tmp_path,
         total_steps=256,
-        eval_points=0,
-        final_eval_episodes=1,
-        in_process=True,
-        threads=1,
+        **ONE_PROCESS,
         **SMALL[algorithm],
     )
 

@@ -7,6 +7,7 @@ import json
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from one_process import ONE_PROCESS
 
 import wiserl
 from learner.run_folder import RunFolder
@@ -29,11 +30,8 @@ def trained(tmp_path_factory, own_graph_cache):
         learning_rate=3e-3,
         hidden_sizes=(32,),
         policies="per_agent",
-        eval_points=0,
-        final_eval_episodes=1,
         workers=1,
-        in_process=True,
-        threads=1,
+        **ONE_PROCESS,
     )
     return outcome.folder
 
@@ -86,11 +84,8 @@ def chase(tmp_path_factory, own_graph_cache):
         learning_starts=100,
         batch_size=32,
         buffer_size=2_000,
-        eval_points=0,
-        final_eval_episodes=2,
         workers=1,
-        in_process=True,
-        threads=1,
+        **ONE_PROCESS,
     )
     return outcome.folder
 
