@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,8 +44,9 @@ class MonotonicMixer(nn.Module):
         """Values [N, A] and states [N, S] to [N]."""
         first: Tensor = self.first_weights(state).abs()
         bias: Tensor = self.first_bias(state)
-        weighted = torch.bmm(values.unsqueeze(1), first.view(-1, self._agents, self._embedding))
-        hidden = F.elu(weighted.squeeze(1) + bias)
+        # A batched product of matrices as small as these takes twice as long.
+        weighted = values.unsqueeze(2) * first.view(-1, self._agents, self._embedding)
+        hidden = F.elu(weighted.sum(1) + bias)
         second: Tensor = self.second_weights(state).abs()
         offset: Tensor = self.second_bias(state)
         return (hidden * second).sum(1) + offset.squeeze(1)
