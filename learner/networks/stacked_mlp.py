@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from learner.networks.bodies import Activation, activation_layer, mlp
+from learner.networks.recorded_mlp import recorded_mlp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,11 +66,10 @@ class StackedMLP(nn.Module):
         Returns:
             [A, N, O].
         """
-        for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            if which is not None:
-                weight, bias = weight[which], bias[which]  # noqa: PLW2901 - the chosen ones
-            rows = torch.matmul(self.activation(rows) if number else rows, weight) + bias
-        return rows
+        weights, biases = list(self.weights), list(self.biases)
+        if which is not None:
+            weights, biases = ([each[which] for each in those] for those in (weights, biases))
+        return recorded_mlp(rows.expand(len(weights[0]), -1, -1), weights, biases, self.activation)
 
     def frozen_behind(self, first: Tensor) -> Tensor:
         """What follows from the first layer's sums [P, N, H]: [P, N, O].
