@@ -43,13 +43,15 @@ ACTIVATIONS = {
         torch.tanh_, lambda slope, result: _tanh_backward(slope, result, grad_input=slope)
     ),
 }
+"""By the kind of layer."""
 
 
 class DirectMLP:
     """Linear layers with one kind of activation between them.
 
     It shares the parameters of the module, and their gradients where there are any: both must stay
-    where they are, as those of `FlatAdam` and `TargetNetwork` do.
+    where they are, as those of `FlatAdam` and `TargetNetwork` do. No tensor in here requires a
+    gradient, so that autograd need not be switched off, which takes as long as a small kernel.
 
     Args:
         network: As `learner.networks.bodies.mlp` makes it.
@@ -78,7 +80,6 @@ class DirectMLP:
         """[N, features] to [N, outputs]; records nothing."""
         return self.forward(rows)[0]
 
-    @torch.no_grad()
     def forward(self, rows: Tensor) -> tuple[Tensor, list[Tensor]]:
         """[N, features] to [N, outputs], and what `backward` takes."""
         entered = []
@@ -90,7 +91,6 @@ class DirectMLP:
                 self._activation.forward(rows)
         return rows, entered
 
-    @torch.no_grad()
     def backward(self, entered: list[Tensor], gradient: Tensor) -> None:
         """Puts the gradients of all parameters in the place of those that were there.
 
@@ -111,7 +111,6 @@ class DirectMLP:
             if number and self._activation is not None:
                 gradient = self._activation.backward(gradient.mm(layer.weight), entered[number])
 
-    @torch.no_grad()
     def gradient_of_last(self, entered: list[Tensor], gradient: Tensor, width: int) -> Tensor:
         """The gradient in the last `width` features; those of the parameters stay as they are.
 

@@ -144,7 +144,6 @@ class ByHand(Differentiable):
         """See the base class."""
         return self.forward(inputs)[0]
 
-    @torch.no_grad()
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Recording]:
         """See the base class."""
         rows = _side_by_side(inputs)
@@ -152,14 +151,12 @@ class ByHand(Differentiable):
         outputs = _side_by_side([output for output, _ in passes])
         return outputs, Recording([entered for _, entered in passes])
 
-    @torch.no_grad()
     def backward(self, recording: Recording, gradient: Tensor) -> None:
         """See the base class."""
         parts = torch.split(gradient, self._outputs, 1)
         for head, entered, part in zip(self._heads, recording.tensors, parts, strict=True):
             head.backward(entered, part)
 
-    @torch.no_grad()
     def gradient_of_action(self, recording: Recording, gradient: Tensor) -> Tensor:
         """See the base class."""
         parts = torch.split(gradient, self._outputs, 1)
