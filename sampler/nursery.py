@@ -250,6 +250,7 @@ def main() -> None:
         if os.getppid() != parent:
             return
     sys.path[:] = message.header["sys_path"]
+    gc.disable()
     _warm_up()
     message = control.receive()
     if message is None:
@@ -259,6 +260,7 @@ def main() -> None:
     gc.collect()
     # What is here is never garbage; collecting would only touch, and so copy, shared pages.
     gc.freeze()
+    gc.enable()
     Nursery(control, config).run()
 
 
