@@ -29,9 +29,9 @@ class ClientSecurity:
     """PEM of the authority whose certificate the learner must have; calls are encrypted then."""
     token_file: Path | None = None
     """File of the token that the learner knows this client by; replace it whenever needed."""
-    tls_cert: Path | None = None
+    tls_client_cert: Path | None = None
     """PEM of a certificate of this client's own, where the learner demands one (mutual TLS)."""
-    tls_key: Path | None = None
+    tls_client_key: Path | None = None
     """PEM of its private key."""
 
     def __post_init__(self) -> None:
@@ -40,12 +40,12 @@ class ClientSecurity:
         Raises:
             InvalidFieldError: A token or a certificate without TLS, or half a pair.
         """
-        for name in ("token_file", "tls_cert"):
+        for name in ("token_file", "tls_client_cert"):
             if getattr(self, name) is not None and self.tls_ca is None:
                 raise InvalidFieldError(
                     name, "would travel in plain text; say by --tls-ca whom to send it to"
                 )
-        check_pair(self.tls_cert, self.tls_key)
+        check_pair(tls_client_cert=self.tls_client_cert, tls_client_key=self.tls_client_key)
 
     def credentials(self) -> grpc.ChannelCredentials | None:
         """Of a channel to the learner; None for plain text.
@@ -59,7 +59,9 @@ class ClientSecurity:
 
         authority = read(self.tls_ca, "the authority's certificate")
         check_authority(authority, self.tls_ca)
-        pair = None if self.tls_cert is None else read_pair(self.tls_cert, self.tls_key)
+        pair = None
+        if self.tls_client_cert is not None:
+            pair = read_pair(self.tls_client_cert, self.tls_client_key)
         key, chain = pair or (None, None)
         channel = grpc.ssl_channel_credentials(authority, key, chain)
         if self.token_file is None:
@@ -68,15 +70,15 @@ class ClientSecurity:
         return grpc.composite_channel_credentials(channel, calls)
 
 
-def check_pair(certificate: Path | None, key: Path | None) -> None:
-    """That a certificate and its key are named both or not at all.
+def check_pair(**pair: Path | None) -> None:
+    """That a certificate and its key, by their settings' names, are named both or not at all.
 
     Raises:
         InvalidFieldError: Only one of them is.
     """
-    if (certificate is None) != (key is None):
-        missing = "tls_cert" if certificate is None else "tls_key"
-        raise InvalidFieldError(missing, "is missing; a certificate and its key belong together")
+    missing = [name for name, path in pair.items() if path is None]
+    if len(missing) == 1:
+        raise InvalidFieldError(missing[0], "is missing; a certificate and its key belong together")
 
 
 def read_pair(certificate: Path, key: Path | None) -> tuple[bytes, bytes]:

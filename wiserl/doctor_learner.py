@@ -90,8 +90,8 @@ def _untrusted(address: str, security: ClientSecurity) -> Finding | None:
     host, port = split_address(address)
     context = ssl.create_default_context(cafile=security.tls_ca)
     context.set_alpn_protocols(["h2"])
-    if security.tls_cert is not None:
-        context.load_cert_chain(security.tls_cert, security.tls_key)
+    if security.tls_client_cert is not None:
+        context.load_cert_chain(security.tls_client_cert, security.tls_client_key)
     try:
         with (
             socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection,

@@ -46,7 +46,7 @@ class ServerSecurity:
         Raises:
             InvalidFieldError: Tokens or client certificates without TLS, or half a pair.
         """
-        check_pair(self.tls_cert, self.tls_key)
+        check_pair(tls_cert=self.tls_cert, tls_key=self.tls_key)
         for name in ("tokens_file", "tls_client_ca"):
             if getattr(self, name) is not None and self.tls_cert is None:
                 raise InvalidFieldError(

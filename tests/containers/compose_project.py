@@ -84,9 +84,7 @@ class Project:
 
     def watch(self) -> dict[str, Any]:
         """What `wiserl watch` says, asked over TLS with the viewer's token."""
-        code, output = self.learner.exec_run(
-            ["wiserl", "watch", "learner:5555", "--once", "--json"], demux=True
-        )
+        code, output = self.learner.exec_run(["wiserl", "watch", "--once", "--json"], demux=True)
         assert code == 0, (output[1] or b"the learner has ended").decode()
         found: dict[str, Any] = json.loads(output[0])
         return found

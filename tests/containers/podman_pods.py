@@ -154,7 +154,7 @@ class Podman:
 
     def watch(self) -> Document:
         """What `wiserl watch` says, asked over TLS with the viewer's token."""
-        told = self.inside(LEARNER, "wiserl", "watch", "learner:5555", "--once", "--json")
+        told = self.inside(LEARNER, "wiserl", "watch", "--once", "--json")
         return dict(json.loads(told))
 
     def logs(self) -> str:

@@ -160,16 +160,19 @@ def test_tls_where_the_learner_has_none(authority):
         server.stop()
 
 
+def own_pair(certificate, key):
+    return {"tls_client_cert": certificate, "tls_client_key": key}
+
+
 def test_mutual_tls(authority, tmp_path):
     server = start(authority.server(tls_client_ca=authority.pem))
     other = tmp_path / "other"
     other.mkdir()
-    own = dict(zip(("tls_cert", "tls_key"), authority.issue("sampler", stem="own"), strict=True))
-    strange = Authority(other).issue("sampler", stem="strange")
+    own = own_pair(*authority.issue("sampler", stem="own"))
+    strange = own_pair(*Authority(other).issue("sampler", stem="strange"))
     try:
         assert refused_get_run(server, authority.client()).code == Code.UNAVAILABLE
-        foreign = authority.client(tls_cert=strange[0], tls_key=strange[1])
-        assert refused_get_run(server, foreign).code == Code.UNAVAILABLE
+        assert refused_get_run(server, authority.client(**strange)).code == Code.UNAVAILABLE
         credentials = authority.client(**own).credentials()
         assert call(server, get_run, credentials=credentials).run_id == RUN
     finally:
@@ -243,8 +246,8 @@ def test_what_would_protect_nothing_is_refused(authority):
         assert error.value.field == field
     for settings, field in (
         ({"token_file": key}, "token_file"),
-        ({"tls_cert": certificate, "tls_key": key}, "tls_cert"),
-        ({"tls_ca": certificate, "tls_cert": certificate}, "tls_key"),
+        (own_pair(certificate, key), "tls_client_cert"),
+        ({"tls_ca": certificate, "tls_client_cert": certificate}, "tls_client_key"),
     ):
         with pytest.raises(InvalidFieldError) as error:
             ClientSecurity(**settings)

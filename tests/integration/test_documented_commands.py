@@ -165,7 +165,7 @@ WHY_NOT = {
             "docker compose build",
             "docker compose up --scale sampler=16",
             "cp .env.example .env",
-            "docker compose exec learner wiserl watch learner:5555",
+            "docker compose exec learner wiserl watch",
             "docker compose up --detach --no-recreate --scale sampler=4",
             "docker compose cp learner:/runs runs",
             "docker build -t my-sampler deploy/docker/own-environment",
@@ -186,7 +186,7 @@ WHY_NOT = {
         (
             "kubectl apply -k deploy/kubernetes/overlays/cpu",
             "kubectl -n wiserl logs -f learner-0",
-            "kubectl -n wiserl exec learner-0 -- wiserl watch learner:5555",
+            "kubectl -n wiserl exec learner-0 -- wiserl watch",
             "kubectl -n wiserl scale deployment sampler --replicas=16",
             "kubectl -n wiserl cp learner-0:/runs runs",
         ),

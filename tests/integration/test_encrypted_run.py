@@ -14,7 +14,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def client(folder):
-    return ("--tls-ca", str(folder / "ca.pem"), "--token-file", str(folder / "token"))
+    """The flags of a sampler or a viewer, by mutual TLS."""
+    files = {"tls-ca": "ca.pem", "token-file": "token"}
+    files |= {"tls-client-cert": "cert.pem", "tls-client-key": "key.pem"}
+    return [part for flag, name in files.items() for part in (f"--{flag}", str(folder / name))]
 
 
 @pytest.fixture
@@ -40,18 +43,16 @@ def learner(tmp_path, credentials):
 
 
 def watch(port, folder):
-    own = ("--tls-cert", str(folder / "cert.pem"), "--tls-key", str(folder / "key.pem"))
-    command = wiserl("watch", f"127.0.0.1:{port}", "--once", "--json", *client(folder), *own)
+    command = wiserl("watch", f"127.0.0.1:{port}", "--once", "--json", *client(folder))
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     return json.loads(done.stdout)
 
 
 def test_a_run_goes_on_behind_tls(tmp_path, credentials, learner):
     command, port, status = learner
-    own = credentials / "sampler"
     sampler = wiserl(
-        *("sampler", "--learner", f"localhost:{port}", "--workers", "1", *client(own)),
-        *("--tls-cert", str(own / "cert.pem"), "--tls-key", str(own / "key.pem")),
+        *("sampler", "--learner", f"localhost:{port}", "--workers", "1"),
+        *client(credentials / "sampler"),
     )
     runs = tmp_path / "runs"
     with process(sampler, tmp_path / "sampler.log") as sampling:
@@ -119,10 +120,9 @@ def test_another_seed_is_another_run(tmp_path, credentials, learner):
 def test_a_sampler_that_is_not_let_in_says_so(tmp_path, credentials, learner):
     command, port, _ = learner
     (credentials / "sampler/token").write_text("a-token-that-nobody-knows\n")
-    own = credentials / "sampler"
     sampler = wiserl(
-        *("sampler", "--learner", f"127.0.0.1:{port}", "--workers", "1", *client(own)),
-        *("--tls-cert", str(own / "cert.pem"), "--tls-key", str(own / "key.pem")),
+        *("sampler", "--learner", f"127.0.0.1:{port}", "--workers", "1"),
+        *client(credentials / "sampler"),
     )
     with process(command, tmp_path / "learner.log"):
         done = subprocess.run(sampler, capture_output=True, text=True, check=False, timeout=120)
@@ -147,10 +147,8 @@ def test_the_doctor_names_what_keeps_a_connection_from_coming_about(tmp_path, cr
     subprocess.run(wiserl("credentials", str(other)), check=True, timeout=60)
 
     def doctor(folder):
-        flags = ("--tls-ca", str(folder / "ca.pem"), "--token-file", str(folder / "token"))
-        own = ("--tls-cert", str(folder / "cert.pem"), "--tls-key", str(folder / "key.pem"))
         done = subprocess.run(
-            wiserl("doctor", f"127.0.0.1:{port}", "--json", *flags, *own),
+            wiserl("doctor", f"127.0.0.1:{port}", "--json", *client(folder)),
             capture_output=True,
             text=True,
             check=False,

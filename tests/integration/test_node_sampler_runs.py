@@ -60,8 +60,8 @@ def test_beside_a_python_sampler_behind_mutual_tls(tmp_path):
     guarded += ("--tls-client-ca", str(own / "ca.pem"), "--tokens-file", str(own / "tokens"))
 
     def client(folder):
-        flags = {"tls-ca": "ca.pem", "token-file": "token", "tls-cert": "cert.pem"}
-        flags["tls-key"] = "key.pem"
+        flags = {"tls-ca": "ca.pem", "token-file": "token"}
+        flags |= {"tls-client-cert": "cert.pem", "tls-client-key": "key.pem"}
         return [part for flag, name in flags.items() for part in (f"--{flag}", str(folder / name))]
 
     address = f"localhost:{port}"

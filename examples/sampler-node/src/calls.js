@@ -182,9 +182,9 @@ function decide(method, { code, message, reason, retryMilliseconds }, refreshed)
   return new Stop(EXIT.REFUSED, `${method}: ${Code[code]} ${reason}: ${message}`);
 }
 
-function credentialsOf({ tlsCa, tlsCert, tlsKey, tokenFile }) {
+function credentialsOf({ tlsCa, tlsClientCert, tlsClientKey, tokenFile }) {
   if (!tlsCa) return grpc.credentials.createInsecure();
-  const own = tlsCert ? [read(tlsKey), read(tlsCert)] : [];
+  const own = tlsClientCert ? [read(tlsClientKey), read(tlsClientCert)] : [];
   const channel = grpc.credentials.createSsl(read(tlsCa), ...own);
   if (!tokenFile) return channel;
   const token = grpc.credentials.createFromMetadataGenerator((_, done) => {

@@ -11,8 +11,8 @@ const FLAGS = {
   name: { value: hostname(), help: 'what people see this sampler as' },
   'tls-ca': { help: 'PEM of the authority whose certificate the learner must have' },
   'token-file': { help: 'file of the token that the learner knows this sampler by' },
-  'tls-cert': { help: "PEM of a certificate of this sampler's own (mutual TLS)" },
-  'tls-key': { help: 'PEM of its private key' },
+  'tls-client-cert': { help: "PEM of a certificate of this sampler's own (mutual TLS)" },
+  'tls-client-key': { help: 'PEM of its private key' },
   'connect-timeout-seconds': {
     value: '300',
     help: 'stop when no learner was heard of for so long',
@@ -46,7 +46,7 @@ export function parse(args, variables = process.env) {
   if (!/^.+:\d+$/.test(of('learner'))) {
     throw new Stop(EXIT.USAGE, `--learner is ${of('learner')}; give HOST:PORT`);
   }
-  for (const name of ['token-file', 'tls-cert']) {
+  for (const name of ['token-file', 'tls-client-cert']) {
     if (of(name) && !of('tls-ca')) {
       throw new Stop(
         EXIT.USAGE,
@@ -54,8 +54,11 @@ export function parse(args, variables = process.env) {
       );
     }
   }
-  if (!of('tls-cert') !== !of('tls-key')) {
-    throw new Stop(EXIT.USAGE, '--tls-cert and --tls-key belong together; give both or neither');
+  if (!of('tls-client-cert') !== !of('tls-client-key')) {
+    throw new Stop(
+      EXIT.USAGE,
+      '--tls-client-cert and --tls-client-key belong together; give both or neither',
+    );
   }
   return {
     learner: of('learner'),
@@ -63,8 +66,8 @@ export function parse(args, variables = process.env) {
     name: of('name'),
     tlsCa: of('tls-ca'),
     tokenFile: of('token-file'),
-    tlsCert: of('tls-cert'),
-    tlsKey: of('tls-key'),
+    tlsClientCert: of('tls-client-cert'),
+    tlsClientKey: of('tls-client-key'),
     connectTimeoutSeconds: number(of('connect-timeout-seconds'), 'connect-timeout-seconds', 0),
     protos: of('protos'),
   };

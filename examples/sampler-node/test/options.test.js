@@ -12,7 +12,7 @@ test('a flag wins over its variable, and that over the default', () => {
 
 test('help names every flag', () => {
   assert.equal(parse(['--help'], {}), null);
-  for (const flag of ['learner', 'tls-ca', 'token-file', 'tls-cert'])
+  for (const flag of ['learner', 'tls-ca', 'token-file', 'tls-client-cert'])
     assert.ok(help().includes(flag));
 });
 
@@ -22,7 +22,7 @@ for (const [args, why] of [
   [['--envs', '1.5'], /whole/],
   [['--connect-timeout-seconds', 'soon'], /from 0 on/],
   [['--token-file', 'token'], /plain text/],
-  [['--tls-ca', 'ca.pem', '--tls-cert', 'cert.pem'], /belong together/],
+  [['--tls-ca', 'ca.pem', '--tls-client-cert', 'cert.pem'], /belong together/],
   [['--speed', '9'], /speed/],
 ]) {
   test(`${args.join(' ')} is refused`, () => {

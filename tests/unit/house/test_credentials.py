@@ -27,7 +27,8 @@ def make(folder, hosts=HOSTS, now=NOW):
 
 
 def client(folder, *, own=True):
-    pair = {"tls_cert": folder / "cert.pem", "tls_key": folder / "key.pem"} if own else {}
+    names = {"tls_client_cert": "cert.pem", "tls_client_key": "key.pem"} if own else {}
+    pair = {setting: folder / name for setting, name in names.items()}
     return ClientSecurity(tls_ca=folder / "ca.pem", token_file=folder / "token", **pair)
 
 

@@ -12,6 +12,8 @@ from learner.schema import Layer
 from wiserl import flags, settings
 from wiserl.local import LocalConfig
 from wiserl.settings import Settings
+from wiserl.verbs.doctor import DoctorFlags
+from wiserl.verbs.watch import WatchFlags
 
 
 def gathered(tmp_path, text="", **arguments):
@@ -182,3 +184,13 @@ def test_samplers_have_room_for_a_round(monkeypatch, cores, n_envs, config, expe
     found = config.resolved(n_envs)
     assert (found.workers, found.envs_per_worker) == expected
     assert found.samplers * found.workers * found.envs_per_worker >= (n_envs or 1)
+
+
+def test_no_variable_means_one_thing_to_a_learner_and_another_to_who_looks_at_it():
+    """Within a learner's container `wiserl watch` sees the variables of both."""
+
+    def names(*options):
+        return {field.name for each in options for field in dataclasses.fields(each)}
+
+    learner = names(flags.RunFlags, flags.ServeFlags, flags.HouseFlags)
+    assert learner & names(WatchFlags, DoctorFlags) == set()
