@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Mapping, Sequence
 
+_TOLD = "samplers_told"
+"""In `result.json`: whether samplers know that the run is over."""
+
 _LIBRARIES = (
     "wiserl",
     "torch",
@@ -152,10 +155,28 @@ class RunFolder:
     @property
     def is_finished(self) -> bool:
         """Whether its last process did all that there was to do."""
+        return self._ended().get("status") == "finished"
+
+    @property
+    def owes_farewells(self) -> bool:
+        """Whether it is finished, and its last process ended before its samplers knew."""
+        return self.is_finished and self._ended().get(_TOLD) is False
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Writes how the run ended; that its samplers know is noted when they do."""
+        files.replace(self.result, files.json_bytes({**result, _TOLD: False}))
+
+    def note_farewells(self) -> None:
+        """Notes that every sampler that was there knows that the run is over."""
+        files.replace(self.result, files.json_bytes({**self._ended(), _TOLD: True}))
+
+    def _ended(self) -> dict[str, Any]:
+        """What `write_result` wrote; nothing where it did not."""
         try:
-            return bool(json.loads(self.result.read_bytes())["status"] == "finished")
-        except (OSError, ValueError, KeyError):
-            return False
+            found = json.loads(self.result.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def discard(self, root: Path) -> None:
         """Removes the folder, and those above it up to `root` where it was the only one in them."""

@@ -12,8 +12,7 @@ from common.coercion import coerce
 from common.errors import InvalidFieldError
 from common.status_options import StatusOptions
 from learner.config import RunConfig
-from learner.run_folder import RunFolder
-from wiserl import runs, settings
+from wiserl import resuming, runs, settings
 from wiserl.local import LocalConfig
 
 if TYPE_CHECKING:
@@ -234,6 +233,7 @@ def gather(algorithm: str, arguments: Sequence[str]) -> Settings:
 
     Raises:
         InvalidFieldError: A settings file that cannot be.
+        WiseRLError: The folder to resume has no settings.
     """
     config, resume = value_of(arguments, "--config"), value_of(arguments, "--resume")
     own = value_of(arguments, "--presets")
@@ -242,7 +242,7 @@ def gather(algorithm: str, arguments: Sequence[str]) -> Settings:
     return settings.Settings.gather(
         algorithm,
         environment=value_of(arguments, "--env"),
-        config=RunFolder(Path(resume)).config if resume else Path(config) if config else None,
+        config=resuming.config_of(Path(resume)) if resume else Path(config) if config else None,
         own_presets=Path(own) if own else None,
     )
 

@@ -23,21 +23,38 @@ def algorithm_of(run: Path) -> str:
         InvalidFieldError: The folder's settings cannot be read.
         WiseRLError: It has none, or they do not name an algorithm.
     """
-    folder = RunFolder(run)
-    if not folder.config.exists():
-        # Also where a process was killed within the first seconds, before it had read its settings.
-        raise WiseRLError(
-            f"{run} is no run that can be resumed: it has no {folder.config.name}; name the folder "
-            "of a run, such as runs/CartPole-v1/ppo/<time>-s0, or start a new one"
-        )
-    algorithm = schema.read(folder.config).algorithm
+    config = config_of(run)
+    algorithm = schema.read(config).algorithm
     if not algorithm:
-        raise WiseRLError(f"{folder.config} names no algorithm; name the folder of a run")
+        raise WiseRLError(f"{config} names no algorithm; name the folder of a run")
     return algorithm
+
+
+def config_of(run: Path) -> Path:
+    """The file of a run's settings.
+
+    Raises:
+        WiseRLError: It is no run's folder, or that of one that never began.
+    """
+    folder = RunFolder(run)
+    if folder.config.exists():
+        return folder.config
+    if folder.identity.exists():
+        raise WiseRLError(
+            f"{run} cannot be resumed: its process ended in its first seconds, before it wrote its "
+            f"settings ({folder.config.name}) and trained anything; remove the folder, and name "
+            "the algorithm and the environment to start a new run"
+        )
+    raise WiseRLError(
+        f"{run} is no run that can be resumed: it has no {folder.config.name}; name the folder of "
+        "a run, such as runs/CartPole-v1/ppo/<time>-s0, or start a new one"
+    )
 
 
 def unfinished(runs: Path, algorithm: str, now: RunConfig) -> Path | None:
     """The newest run of these settings that did not come to its end; None where there is none.
+
+    One whose samplers do not know of its end has not come to it.
 
     Args:
         runs: The folder of all runs.
@@ -46,7 +63,8 @@ def unfinished(runs: Path, algorithm: str, now: RunConfig) -> Path | None:
     """
     for config in sorted(runs.glob("*/*/*/config.yaml"), key=_age, reverse=True):
         folder = RunFolder(config.parent)
-        if folder.is_finished or not folder.header.exists():
+        is_over = folder.is_finished and not folder.owes_farewells
+        if is_over or not folder.header.exists():
             continue
         try:
             if algorithm_of(folder.path) == algorithm:
@@ -67,7 +85,7 @@ def check_same(run: Path, now: RunConfig) -> None:
     Raises:
         InvalidFieldError: One was changed that may not be.
     """
-    before = schema.apply(RunConfig(), "run", [schema.read(RunFolder(run).config)])
+    before = _settings_of(run)
     for name in _FIXED:
         was, wanted = getattr(before, name), getattr(now, name)
         if was != wanted:
@@ -76,3 +94,12 @@ def check_same(run: Path, now: RunConfig) -> None:
                 f"{wanted!r} is not that of the run to resume, {was!r}; leave it out, or start a "
                 "new run with --init-from",
             )
+
+
+def has_more_to_do(run: Path, now: RunConfig) -> bool:
+    """Whether settings ask for more steps than those that the run finished with."""
+    return now.total_steps > _settings_of(run).total_steps
+
+
+def _settings_of(run: Path) -> RunConfig:
+    return schema.apply(RunConfig(), "run", [schema.read(RunFolder(run).config)])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import UnsupportedSpaceError
 from common.logging import Logger
-from learner import files, policy_file
+from learner import policy_file
 from learner.checkpoints import Checkpoints
 from learner.evaluation_plan import EvaluationPlan
 from learner.exploration import Ladder
@@ -298,7 +298,7 @@ class Run:
                 status, error = Status.FAILED, error or str(failure)
             outcome = self._announced(self._outcome(status, error))
             self._metrics.close()
-            files.replace(self.folder.result, files.json_bytes(outcome.to_json()))
+            self.folder.write_result(outcome.to_json())
         finally:
             if finished:
                 self._wait_for_farewells()
@@ -334,6 +334,8 @@ class Run:
     def _wait_for_farewells(self) -> None:
         with contextlib.suppress(DrainingError):
             self.front.wait(lambda c: c.all_informed(self.front.now()) or None)
+            if self.folder.is_finished:
+                self.folder.note_farewells()
 
 
 def _as_lists(scalars: Mapping[str, Exploration]) -> dict[str, list[float]]:

@@ -87,6 +87,8 @@ def test_a_folder_that_is_no_run_is_refused(run, lacks):
     assert code in {1, 2}
     assert str(run.path) in message
     assert "name" in message
+    # Killed in its first seconds, a run has an identity and no settings.
+    assert ("start a new run" in message) == (lacks == "config")
 
 
 def test_a_finished_run_goes_on_and_only_once_at_a_time(run, tmp_path):

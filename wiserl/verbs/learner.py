@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.logging import Logger
-from wiserl import launch, resuming
+from wiserl import farewells, launch, resuming
 from wiserl.command_line import CommandLine, launched
 
 if TYPE_CHECKING:
@@ -24,15 +24,19 @@ def run(arguments: Sequence[str]) -> int:
     line = _recovered(_line(arguments), arguments)
     order, serving = line.order(), line.sections["serve"]
     host = f"[{serving.host}]" if ":" in serving.host else serving.host
-    security = serving.security()
+    address, security, limits = f"{host}:{serving.port}", serving.security(), serving.limits()
+    if farewells.are_owed(order):
+        print(f"the run in {order.resume} is over; its samplers are told so now", flush=True)
+        number = farewells.say(order, address, security, status=serving, limits=limits)
+        return 0 if number is None else 128 + number
     return launched(
         order,
         lambda: launch.serve(
             order,
-            f"{host}:{serving.port}",
+            address,
             security,
             status=serving,
-            limits=serving.limits(),
+            limits=limits,
             expect_samplers=serving.expect_samplers,
         ),
     )

@@ -162,6 +162,18 @@ def test_an_outcome_is_json_even_where_numbers_are_not(tmp_path):
     assert (found["status"], found["error"]) == ("failed", "why")
 
 
+def test_a_run_that_is_finished_owes_farewells_until_its_samplers_know(tmp_path):
+    folder = make(tmp_path)
+    assert (folder.is_finished, folder.owes_farewells) == (False, False)
+    folder.write_result(Outcome(Status.STOPPED, tmp_path, 5, 1, 0.5).to_json())
+    assert (folder.is_finished, folder.owes_farewells) == (False, False)
+    folder.write_result(Outcome(Status.FINISHED, tmp_path, 5, 1, 0.5).to_json())
+    assert (folder.is_finished, folder.owes_farewells) == (True, True)
+    folder.note_farewells()
+    assert (folder.is_finished, folder.owes_farewells) == (True, False)
+    assert json.loads(folder.result.read_text())["environment_steps"] == 5
+
+
 def test_a_curve_is_drawn_of_what_there_is(tmp_path):
     folder = make(tmp_path)
     with pytest.raises(WiseRLError, match="is no run folder"):
