@@ -92,6 +92,7 @@ KINDS_NOT_PLAYED = {
     "NetworkPolicy": "every pod reaches every other",
     "ScaledObject": "KEDA's: nobody scales",
     "PodMonitor": "the Prometheus operator's: nobody scrapes",
+    "PrometheusRule": "the Prometheus operator's: nobody watches",
 }
 
 MAPS = {"labels", "data"}

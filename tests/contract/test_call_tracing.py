@@ -1,10 +1,12 @@
 """Spans of pushes and pulls on both sides, in one trace, over real sockets."""
 
 import asyncio
+import concurrent.futures
 import json
 import subprocess
 import sys
 
+import grpc
 import pytest
 from front_server import call, refused
 from front_support import (
@@ -16,6 +18,10 @@ from front_support import (
     pull_request,
     push_request,
     register_request,
+)
+from opentelemetry.proto.collector.trace.v1 import (
+    trace_service_pb2,
+    trace_service_pb2_grpc,
 )
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -234,6 +240,57 @@ def test_the_standard_variables_say_where_spans_go():
     resource = span["resource"]["attributes"]
     assert resource["service.name"] == "wiserl-test"
     assert resource["deployment.environment.name"] == "lab"
+
+
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """Takes spans over OTLP as a collector does; `spans` are (service, span)."""
+
+    def __init__(self):
+        self.spans = []
+
+    def Export(self, request, _):  # noqa: N802 - as the service calls it
+        for each in request.resource_spans:
+            named = {one.key: one.value.string_value for one in each.resource.attributes}
+            self.spans += [
+                (named["service.name"], span) for scope in each.scope_spans for span in scope.spans
+            ]
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+@pytest.fixture
+def collector():
+    """One that listens, and its address."""
+    taking = Collector()
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(taking, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield taking, f"http://127.0.0.1:{port}"
+    server.stop(None)
+
+
+def test_pushes_and_pulls_reach_a_collector_over_otlp(collector, variables):
+    taking, endpoint = collector
+    variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    sides = {name: tracing.from_environment(name) for name in ("wiserl-learner", "wiserl-sampler")}
+    server = FrontServer(make_coordinator(), tracing=sides["wiserl-learner"])
+    server.start()
+
+    async def push(client, grant):
+        return await client.push(push_request(A, 1, grant, make_batch(1, [Part(0)])))
+
+    try:
+        sample(server, sides["wiserl-sampler"], push)
+    finally:
+        server.stop()
+        for side in sides.values():
+            side.close()
+    for method in ("PullWeights", "PushTrajectories"):
+        found = {name: span for name, span in taking.spans if span.name == f"{SERVICE}/{method}"}
+        assert set(found) == set(sides)
+        served, called = found["wiserl-learner"], found["wiserl-sampler"]
+        assert served.trace_id == called.trace_id
+        assert served.parent_span_id == called.span_id
 
 
 def test_a_collector_that_is_gone_keeps_nobody_from_ending(variables):

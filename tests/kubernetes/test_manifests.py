@@ -5,9 +5,11 @@ No cluster has seen them here; see docs/kubernetes.md for what that leaves open.
 
 import copy
 import dataclasses
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
+import yaml
 from kubectl import OVERLAYS
 
 from common.logging import LEVEL_VARIABLE
@@ -17,7 +19,7 @@ from sampler.options import SamplerOptions
 from wiserl.flags import HouseFlags, ServeFlags
 
 VERSIONS = [f"1.{minor}" for minor in range(30, 38)]
-NOT_OF_KUBERNETES = {"PodMonitor", "ScaledObject"}
+NOT_OF_KUBERNETES = {"PodMonitor", "PrometheusRule", "ScaledObject"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -183,6 +185,19 @@ def test_the_network_lets_only_the_few_edges_through(rendered):
             "sampler": [("egress", "53"), ("egress", "53"), ("egress", "grpc")],
             "monitoring": [("ingress", "status")],
         }
+
+
+def test_the_alerts_are_those_of_compose(rendered):
+    (rule,) = of_kind(rendered["gpu"], "PrometheusRule")
+    alerts = Path(__file__).parents[2] / "deploy/prometheus/alerts.yml"
+    assert rule["spec"] == yaml.safe_load(alerts.read_text())
+    jobs = {
+        relabeling["replacement"]
+        for monitor in of_kind(rendered["gpu"], "PodMonitor")
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]
+        for relabeling in endpoint["relabelings"]
+    }
+    assert jobs == {"wiserl-learner", "wiserl-sampler"}  # `up{job=...}` asks for them
 
 
 def test_the_gpu_overlay(rendered):

@@ -19,9 +19,15 @@ from scraped_run import LEARNERS, ROOT, ScrapedRun, alerts
 DASHBOARD = ROOT / "deploy/grafana/dashboards/wiserl.json"
 
 
+SCALING = ROOT / "deploy/kubernetes/components/autoscaling/scaledobject.yaml"
+
+
 def queries():
+    """Of the dashboard, and that of the autoscaling."""
     panels = json.loads(DASHBOARD.read_text())["panels"]
-    return [target["expr"] for panel in panels for target in panel["targets"]]
+    (trigger,) = yaml.safe_load(SCALING.read_text())["spec"]["triggers"]
+    shown = [target["expr"] for panel in panels for target in panel["targets"]]
+    return [*shown, trigger["metadata"]["query"]]
 
 
 def metrics_of(expression):
