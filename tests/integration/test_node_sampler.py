@@ -152,6 +152,22 @@ def test_its_own_tests_pass():
     assert "# pass 0" not in done.stdout
 
 
+def test_its_linter_finds_nothing():
+    program = str(node_sampler.EXAMPLE / "node_modules/@biomejs/biome/bin/biome")
+
+    def linted(*arguments, **more):
+        command = node_sampler.node(program, *arguments)
+        return subprocess.run(
+            command, cwd=node_sampler.EXAMPLE, capture_output=True, text=True, check=False, **more
+        )
+
+    found = linted("ci")
+    assert found.returncode == 0, found.stdout + found.stderr
+    # It would find something: a name that nothing declares.
+    found = linted("lint", "--stdin-file-path=src/x.js", input="f(y);")
+    assert "noUndeclaredVariables" in found.stderr
+
+
 @pytest.mark.parametrize(
     "passing",
     [
@@ -188,8 +204,12 @@ def test_a_deadline_means_the_same_push_again_with_more_time_and_pulls_go_on():
         assert 1 in [pull.pushing_sequence for pull in learner.requests["PullWeights"]]
 
 
-def test_what_is_refused_is_rolled_again_under_the_next_sequence():
-    learner = Learner(Refuse(Code.INVALID_ARGUMENT, "INVALID_REQUEST"), ACCEPTED)
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(Code.INVALID_ARGUMENT, "INVALID_REQUEST"), (Code.RESOURCE_EXHAUSTED, "TOO_LARGE")],
+)
+def test_what_is_refused_is_rolled_again_under_the_next_sequence(code, reason):
+    learner = Learner(Refuse(code, reason), ACCEPTED)
     with sampling(learner):
         learner.grant(round_of())
         first, again = learner.pushed(2)
@@ -209,21 +229,10 @@ def test_refused_again_and_again_it_stops():
         assert learner.requests["PullWeights"][-1].leaving
 
 
-def test_what_is_too_large_is_pushed_in_halves():
-    learner = Learner(Refuse(Code.RESOURCE_EXHAUSTED, "TOO_LARGE"), ACCEPTED)
-    with sampling(learner):
-        learner.grant(round_of(fragments=3, slots=3))
-        whole, *halves = learner.pushed(3)
-        assert [slots(half) for half in halves] == [[0, 1], [2]]
-        assert [half.sequence for half in halves] == [2, 3]
-        joined = np.concatenate([column(half, "OBSERVATION") for half in halves], axis=1)
-        assert np.array_equal(joined, column(whole, "OBSERVATION"))
-
-
-def test_what_is_larger_than_a_message_may_be_is_never_sent():
+def test_no_push_is_larger_than_a_message_may_be():
     learner = Learner()
-    # A fragment of one slot takes some 400 bytes, one of four slots more than this.
-    run = run_of(environment="CartPole-v1", max_message_bytes=1000)
+    fragment = 4 * (ROWS + 1) * 4 + ROWS * (8 + 2 * 4 + 4 + 5)
+    run = run_of(environment="CartPole-v1", max_message_bytes=4096 + 2 * fragment)
     learner.answers["GetRun"] = [run]
     with sampling(learner):
         learner.grant(round_of())
@@ -337,9 +346,9 @@ def test_what_was_rolled_for_a_window_is_welcome_after_its_grant():
         )
         learner.answers["PushTrajectories"] = [ACCEPTED]
         learner.wait_for(lambda _: any(push.grant_id == 21 for push in learner.pushes))
-        versions = {(push.sequence, push.grant_id, push.batch.version) for push in learner.pushes}
-        assert {(1, 20, 1), (2, 20, 1)} <= versions
-        assert all(version == 2 for _, grant, version in versions if grant == 21)
+        pushes = {(push.sequence, push.grant_id, push.batch.version) for push in learner.pushes}
+        assert {(1, 20, 1), (2, 21, 2)} <= pushes
+        assert all(grant == 21 for sequence, grant, _ in pushes if sequence > 1)
 
 
 def test_what_was_rolled_for_a_round_that_is_over_is_dropped():

@@ -13,28 +13,35 @@ export class Actor {
       return { ...input, elements: new input.Elements(lives.length * input.size) };
     });
     this.feeds = {};
-    for (const { name, ortType, elements, shape } of this.inputs) {
+    for (const { name, ortType, elements, shape, role, key, initial } of this.inputs) {
       this.feeds[name] = new Tensor(ortType, elements, [lives.length, ...shape]);
+      if (role === 'STATE') {
+        this.each(elements, (life) => life.states[key] ?? initial);
+      }
     }
-    this.states = asked.states.map(({ name, key }) => {
-      const input = this.inputs.find((one) => one.role === 'STATE' && one.key === key);
-      if (!input) throw new RangeError(`the signature has no state for the next state ${key}`);
-      lives.forEach((life, i) => {
-        input.elements.set(life.states[key] ?? input.initial, i * input.size);
-      });
-      return { key, next: name, size: input.size, elements: input.elements };
+  }
+
+  /** Fills an array with an entry for each life. */
+  each(elements, entryOf) {
+    const size = elements.length / this.lives.length;
+    this.lives.forEach((life, i) => {
+      elements.set(entryOf(life, i), i * size);
     });
+  }
+
+  /** What the coming row is fed as the state of this key. */
+  state(key) {
+    return this.inputs.find((one) => one.role === 'STATE' && one.key === key).elements;
   }
 
   /** Sets the exploration values: those of a key are one, or one for each slot of the sampler. */
   setScalars(scalars, slots) {
-    for (const { key, elements, size } of this.inputs.filter(({ role }) => role === 'SCALAR')) {
+    for (const { key, elements } of this.inputs.filter(({ role }) => role === 'SCALAR')) {
       const values = scalars.get(key) ?? [];
-      slots.forEach((slot, i) => {
-        const value = values[values.length === 1 ? 0 : slot];
-        if (value === undefined)
-          throw new RangeError(`scalar ${key} has no value for slot ${slot}`);
-        elements.fill(value, i * size, (i + 1) * size);
+      this.each(elements, (_, i) => {
+        const value = values[values.length === 1 ? 0 : slots[i]];
+        if (value === undefined) throw new RangeError(`scalar ${key} lacks slot ${slots[i]}`);
+        return [value];
       });
     }
   }
@@ -43,24 +50,25 @@ export class Actor {
   async act(policy) {
     const version = Number(BigInt.asUintN(32, policy.version));
     this.inputs.forEach(({ role, elements, size, noise }, place) => {
+      if (role === 'OBSERVATION') this.each(elements, (life) => life.observation);
+      if (role === 'RESET') this.each(elements, (life) => [Number(life.isFirst)]);
+      if (role !== 'NOISE') return;
       this.lives.forEach((life, i) => {
-        if (role === 'OBSERVATION') elements.set(life.observation, i * size);
-        if (role === 'RESET') elements[i] = Number(life.isFirst);
-        if (role === 'NOISE') {
-          const [first, second, third] = life.noiseKey;
-          this.generator.seed(first ^ version, second ^ life.row, third ^ place);
-          fillNoise(this.generator, noise, elements, i * size, size);
-        }
+        const [first, second, third] = life.noiseKey;
+        this.generator.seed(first ^ version, second ^ life.row, third ^ place);
+        fillNoise(this.generator, noise, elements, i * size, size);
       });
     });
     const answers = await policy.run(this.feeds, this.asked.names);
-    for (const { next, elements } of this.states) elements.set(answers[next]);
+    for (const { key, name } of this.asked.states) this.state(key).set(answers[name]);
     return answers;
   }
 
   /** Leaves with every life the states that its next row is fed. */
   keepStates() {
-    for (const { key, elements, size } of this.states) {
+    for (const { key } of this.asked.states) {
+      const elements = this.state(key);
+      const size = elements.length / this.lives.length;
       this.lives.forEach((life, i) => {
         life.states[key] = elements.slice(i * size, (i + 1) * size);
       });

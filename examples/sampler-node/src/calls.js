@@ -7,18 +7,18 @@ import { EXIT, Forgotten, log, Refused, RunChanged, Stop, VersionGone } from './
 
 const { status: Code } = grpc;
 
-// CANCELLED, UNKNOWN and ABORTED come from proxies and from servers that die.
-const REPEATED = new Set([
-  Code.UNAVAILABLE,
-  Code.DEADLINE_EXCEEDED,
-  Code.INTERNAL,
-  Code.CANCELLED,
-  Code.UNKNOWN,
-  Code.ABORTED,
-]);
+// The last three come from proxies and from servers that die.
+const REPEATED = [
+  'UNAVAILABLE',
+  'DEADLINE_EXCEEDED',
+  'INTERNAL',
+  'CANCELLED',
+  'UNKNOWN',
+  'ABORTED',
+];
 // There is something left to do where one of these is refused.
-const REFUSABLE = new Set(['PushTrajectories', 'ReportEpisodes']);
-const REFUSING = new Set([Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED]);
+const REFUSABLE = ['PushTrajectories', 'ReportEpisodes'];
+const REFUSING = ['INVALID_ARGUMENT', 'RESOURCE_EXHAUSTED'];
 const BY_REASON = {
   RUN_CHANGED: RunChanged,
   UNKNOWN_SAMPLER: Forgotten,
@@ -51,9 +51,8 @@ export class Calls {
 
   open(ownConnection) {
     const { learner } = this.options;
-    const bytes = Math.min(Number(this.limits.max_message_bytes), 2 ** 31 - 1);
     return new this.contract.LearnerService(learner, credentialsOf(this.options), {
-      'grpc.max_receive_message_length': bytes,
+      'grpc.max_receive_message_length': Math.min(this.limits.max_message_bytes, 2 ** 31 - 1),
       'grpc.initial_reconnect_backoff_ms': 50,
       'grpc.max_reconnect_backoff_ms': 1000,
       'grpc.keepalive_time_ms': 60_000,
@@ -72,12 +71,12 @@ export class Calls {
    * The response to a call, repeated until there is a final answer; what is none is thrown.
    * `request` is asked anew for every attempt, `signal` calls it off.
    */
-  async final(method, request, { milliseconds = null, signal }) {
+  async final(method, request, { milliseconds, signal }) {
     let pause = FIRST_PAUSE_MILLISECONDS;
-    let factor = 1;
-    let refreshed = false;
+    let limit = milliseconds ?? this.limits.push_deadline_milliseconds;
+    const longest = LONGEST_DEADLINE_FACTOR * limit;
+    let isRefreshed = false;
     for (;;) {
-      const limit = factor * (milliseconds ?? this.limits.push_deadline_milliseconds);
       try {
         const response = await this.once(method, request(), limit, signal);
         this.silentSince = null;
@@ -87,56 +86,38 @@ export class Calls {
         if (!(error.metadata instanceof grpc.Metadata)) throw error;
         const status = this.read(error);
         this.note(method, status);
-        const decided = decide(method, status, refreshed);
-        if (decided) throw decided;
-        refreshed = status.code === Code.UNAUTHENTICATED;
-        if (status.code === Code.DEADLINE_EXCEEDED) {
-          factor = Math.min(2 * factor, LONGEST_DEADLINE_FACTOR);
-        }
-        const told = status.retryMilliseconds;
-        await sleep(
-          told === null ? pause * (0.5 + Math.random() / 2) : told * (1 + Math.random() / 2),
-          undefined,
-          { signal },
-        );
-        if (told === null) pause = Math.min(2 * pause, LONGEST_PAUSE_MILLISECONDS);
+        const end = endOf(method, status, isRefreshed);
+        if (end) throw end;
+        isRefreshed = status.code === 'UNAUTHENTICATED';
+        if (status.code === 'DEADLINE_EXCEEDED') limit = Math.min(2 * limit, longest);
+        await sleep(jittered(pause, status.retryMilliseconds), null, { signal });
+        pause = Math.min(2 * pause, LONGEST_PAUSE_MILLISECONDS);
       }
     }
   }
 
   /** One attempt. */
   once(method, request, milliseconds, signal) {
-    const { path, requestSerialize, responseDeserialize } =
-      this.contract.LearnerService.service[method];
-    const bytes = requestSerialize(request);
-    if (bytes.length > Number(this.limits.max_message_bytes)) {
-      const { max_message_bytes: most } = this.limits;
-      const text = `a request of ${bytes.length} bytes, and the learner takes ${most} (max_message_bytes)`;
-      return Promise.reject(new Refused(text, { tooLarge: true, sent: false }));
-    }
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
       const client = method === 'PushTrajectories' ? this.wide : this.narrow;
       const options = { deadline: Date.now() + milliseconds };
-      const call = client.makeUnaryRequest(
-        ...[path, (sent) => sent, responseDeserialize, bytes, new grpc.Metadata(), options],
-        (error, response) => {
-          signal?.removeEventListener('abort', cancel);
-          if (error) reject(error);
-          else resolve(response);
-        },
-      );
+      const call = client[method](request, new grpc.Metadata(), options, (error, response) => {
+        signal?.removeEventListener('abort', cancel);
+        if (error) reject(error);
+        else resolve(response);
+      });
       const cancel = () => call.cancel();
       signal?.addEventListener('abort', cancel);
     });
   }
 
   /** Code, message, reason and RetryInfo of a failed call. */
-  read(error) {
-    const read = { code: error.code, message: error.details, reason: '', retryMilliseconds: null };
-    const [packed] = error.metadata?.get('grpc-status-details-bin') ?? [];
-    if (!packed) return read;
-    for (const { type_url: type, value } of this.contract.Status.deserialize(packed).details) {
+  read({ code, details: message, metadata }) {
+    const read = { code: Code[code], message, reason: '', retryMilliseconds: null };
+    const [packed] = metadata.get('grpc-status-details-bin');
+    const details = packed ? this.contract.Status.deserialize(packed).details : [];
+    for (const { type_url: type, value } of details) {
       if (type.endsWith('/google.rpc.ErrorInfo')) {
         const info = this.contract.ErrorInfo.deserialize(value);
         if (info.domain === 'wiserl') read.reason = info.reason;
@@ -151,52 +132,58 @@ export class Calls {
   /** Warns of failed calls, but not of every one; stops where nobody answers for too long. */
   note(method, { code, message, reason }) {
     const now = Date.now();
-    const said = `${Code[code]} ${reason}: ${message}`;
+    const said = `${code} ${reason}: ${message}`;
     if (now - this.complainedAt >= COMPLAIN_EVERY_MILLISECONDS) {
       this.complainedAt = now;
       log('call_failed', { method, status: said });
     }
-    if (reason || (code !== Code.UNAVAILABLE && code !== Code.DEADLINE_EXCEEDED)) {
-      this.silentSince = null;
-      return;
-    }
-    this.silentSince ??= now;
-    const { connectTimeoutSeconds: patience, learner } = this.options;
-    if (patience > 0 && now - this.silentSince >= 1000 * patience) {
+    const isSilence = !reason && ['UNAVAILABLE', 'DEADLINE_EXCEEDED'].includes(code);
+    this.silentSince = isSilence ? (this.silentSince ?? now) : null;
+    const { 'connect-timeout-seconds': patience, learner } = this.options;
+    if (isSilence && patience > 0 && now - this.silentSince >= 1000 * patience) {
       throw new Stop(EXIT.UNREACHABLE, `no learner at ${learner} for ${patience} s (${said})`);
     }
   }
 }
 
-/** What a status means for the call: an error to throw, or null where it is to be repeated. */
-function decide(method, { code, message, reason, retryMilliseconds }, refreshed) {
-  if (REPEATED.has(code)) return null;
-  if (code === Code.RESOURCE_EXHAUSTED && retryMilliseconds !== null) return null;
-  // The token is read again for every attempt; one that was replaced just now is known next time.
-  if (code === Code.UNAUTHENTICATED && !refreshed) return null;
-  if (REFUSABLE.has(method) && REFUSING.has(code)) {
-    return new Refused(message, { tooLarge: code === Code.RESOURCE_EXHAUSTED });
-  }
-  const Signal = BY_REASON[reason];
-  if (Signal) return new Signal(message);
-  return new Stop(EXIT.REFUSED, `${method}: ${Code[code]} ${reason}: ${message}`);
+/** Half of a pause to all of it; of one that the learner tells, all of it to half more. */
+function jittered(pause, told) {
+  return told === null ? pause * (0.5 + Math.random() / 2) : told * (1 + Math.random() / 2);
 }
 
-function credentialsOf({ tlsCa, tlsClientCert, tlsClientKey, tokenFile }) {
-  if (!tlsCa) return grpc.credentials.createInsecure();
-  const own = tlsClientCert ? [read(tlsClientKey), read(tlsClientCert)] : [];
-  const channel = grpc.credentials.createSsl(read(tlsCa), ...own);
-  if (!tokenFile) return channel;
-  const token = grpc.credentials.createFromMetadataGenerator((_, done) => {
+/** The error that a status ends a call with, or null where it is to be repeated. */
+function endOf(method, { code, message, reason, retryMilliseconds }, isRefreshed) {
+  if (REPEATED.includes(code)) return null;
+  if (code === 'RESOURCE_EXHAUSTED' && retryMilliseconds !== null) return null;
+  // The token is read again for every attempt; one that was replaced just now is known next time.
+  if (code === 'UNAUTHENTICATED' && !isRefreshed) return null;
+  if (REFUSABLE.includes(method) && REFUSING.includes(code)) return new Refused(message);
+  const Signal = BY_REASON[reason];
+  if (Signal) return new Signal(message);
+  return new Stop(EXIT.REFUSED, `${method}: ${code} ${reason}: ${message}`);
+}
+
+function credentialsOf(options) {
+  const [authority, token, certificate, key] = [
+    'tls-ca',
+    'token-file',
+    'tls-client-cert',
+    'tls-client-key',
+  ].map((name) => options[name]);
+  if (!authority) return grpc.credentials.createInsecure();
+  const own = certificate ? [read(key), read(certificate)] : [];
+  const channel = grpc.credentials.createSsl(read(authority), ...own);
+  if (!token) return channel;
+  const withToken = grpc.credentials.createFromMetadataGenerator((_, done) => {
     try {
       const metadata = new grpc.Metadata();
-      metadata.set('authorization', `Bearer ${String(read(tokenFile)).trim()}`);
+      metadata.set('authorization', `Bearer ${String(read(token)).trim()}`);
       done(null, metadata);
     } catch (error) {
       done(error);
     }
   });
-  return grpc.credentials.combineChannelCredentials(channel, token);
+  return grpc.credentials.combineChannelCredentials(channel, withToken);
 }
 
 function read(path) {

@@ -1,6 +1,7 @@
 // CartPole after Barto, Sutton and Anderson (1983), as Gymnasium's CartPole-v1 computes it:
 // https://github.com/Farama-Foundation/Gymnasium/blob/main/gymnasium/envs/classic_control/cartpole.py
 
+import { EXIT, Stop } from './exits.js';
 import { Generator } from './random.js';
 import { encode } from './tensors.js';
 
@@ -17,35 +18,11 @@ const MAX_STEPS = 500;
 
 const HIGH = Float32Array.of(MAX_POSITION * 2, Infinity, MAX_ANGLE * 2, Infinity);
 
-/** One copy of the environment; `suttonBartoReward` pays 0 a step and -1 for a fall. */
+/** One copy of the environment. */
 export class CartPole {
-  /** Its `EnvironmentSpec`. */
-  static spec = {
-    groups: [
-      {
-        agents: [''],
-        observation: {
-          box: {
-            low: encode(
-              'DATA_TYPE_FLOAT32',
-              [4],
-              HIGH.map((bound) => -bound),
-            ),
-            high: encode('DATA_TYPE_FLOAT32', [4], HIGH),
-          },
-        },
-        action: { discrete: { n: 2 } },
-      },
-    ],
-    max_episode_steps: MAX_STEPS,
-  };
-
-  constructor({ suttonBartoReward = false } = {}) {
-    this.rewards = suttonBartoReward ? [0, -1] : [1, 1];
-    this.generator = new Generator();
-    this.state = [0, 0, 0, 0];
-    this.steps = 0;
-  }
+  generator = new Generator();
+  state = [0, 0, 0, 0];
+  steps = 0;
 
   /** Begins an episode; a seed begins the copy's randomness anew. */
   reset(seed) {
@@ -77,9 +54,25 @@ export class CartPole {
     const terminated = Math.abs(position) > MAX_POSITION || Math.abs(angle) > MAX_ANGLE;
     return {
       observation: Float32Array.from(this.state),
-      reward: this.rewards[Number(terminated)],
+      reward: 1,
       terminated,
       truncated: this.steps >= MAX_STEPS,
     };
   }
+}
+
+const bound = (elements) => encode('DATA_TYPE_FLOAT32', [4], elements);
+const space = { box: { low: bound(HIGH.map((most) => -most)), high: bound(HIGH) } };
+const group = { agents: [''], observation: space, action: { discrete: { n: 2 } } };
+
+/** The spec of a run's environment and what makes copies of it; one that is not here stops. */
+export function environmentOf({ training_environment, evaluation_environment }) {
+  for (const { id, wrappers, arguments: given } of [training_environment, evaluation_environment]) {
+    const more = [...wrappers, ...Object.keys(given)];
+    if (id !== 'CartPole-v1' || more.length) {
+      const asked = [id, ...more].join(', ');
+      throw new Stop(EXIT.ENVIRONMENT, `this sampler has plain CartPole-v1, and not ${asked}`);
+    }
+  }
+  return { spec: { groups: [group], max_episode_steps: MAX_STEPS }, make: () => new CartPole() };
 }

@@ -9,6 +9,9 @@ export const EXIT = {
   DATA_REFUSED: 7,
 };
 
+const MOST_REFUSALS = 5;
+const WITHIN_MILLISECONDS = 60_000;
+
 /** The sampler cannot go on, and starting over would not help. */
 export class Stop extends Error {
   constructor(exitCode, message) {
@@ -27,12 +30,20 @@ export class Forgotten extends Error {}
 export class VersionGone extends Error {}
 
 /** A final answer to a call that is no response; the same request never succeeds. */
-export class Refused extends Error {
-  constructor(message, { tooLarge, sent = true }) {
-    super(message);
-    this.tooLarge = tooLarge;
-    /** False where it never left this process: its sequence is still free. */
-    this.sent = sent;
+export class Refused extends Error {}
+
+/** Counts what was refused for good: again and again means that something is wrong here. */
+export class Refusals {
+  times = [];
+
+  /** Logs one; throws where it is one too many. */
+  add(event, message) {
+    log(event, { message });
+    this.times = [...this.times, Date.now()].slice(-MOST_REFUSALS);
+    const isFull = this.times.length === MOST_REFUSALS;
+    if (isFull && Date.now() - this.times[0] <= WITHIN_MILLISECONDS) {
+      throw new Stop(EXIT.DATA_REFUSED, `refused ${MOST_REFUSALS} times in a minute: ${message}`);
+    }
   }
 }
 

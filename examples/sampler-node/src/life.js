@@ -1,6 +1,6 @@
 // One copy of the environment and where it stands: between two rows of a slot, or of an evaluation.
 
-import { environmentSeed, noiseKey } from './random.js';
+import { environmentSeed, noiseKey, wordsOf } from './random.js';
 
 /** A slot of a registration: a life with a number. */
 export function newSlot({ seed, index, incarnation_base: incarnation }, environment, slot) {
@@ -9,11 +9,16 @@ export function newSlot({ seed, index, incarnation_base: incarnation }, environm
   return Object.assign(life, { slot, incarnation });
 }
 
+/** A copy that plays the evaluated episode of a seed. */
+export function newEvaluation({ seed: run }, environment, seed) {
+  return new Life(environment.make(), seed, wordsOf(`wiserl/${run}/evaluation/${seed}/noise`));
+}
+
 /** A copy that takes actions. */
 export class Life {
-  constructor(environment, seed, noiseKey) {
+  constructor(environment, seed, key) {
     this.environment = environment;
-    this.noiseKey = noiseKey;
+    this.noiseKey = key;
     /** By key, the recurrent states that the next row is fed; absent: the signature's initial ones. */
     this.states = {};
     /** The rows that there were. */
@@ -38,14 +43,8 @@ export class Life {
     this.row += 1;
     if (this.isOver) {
       this.begin();
-      return {
-        isFirst,
-        isValid: false,
-        reward: 0,
-        terminated: false,
-        truncated: false,
-        ended: false,
-      };
+      const flags = { terminated: false, truncated: false, ended: false };
+      return { isFirst, isValid: false, reward: 0, ...flags };
     }
     const { observation, reward, terminated, truncated } = this.environment.step(action);
     this.observation = observation;

@@ -5,14 +5,16 @@ import { randomBytes } from 'node:crypto';
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Calls } from './calls.js';
+import { environmentOf } from './cartpole.js';
 import { loadContract } from './contract.js';
-import { build } from './environments.js';
 import { EXIT, Forgotten, log, RunChanged, Stop } from './exits.js';
 import { help, parse } from './options.js';
 import { Session } from './session.js';
+import { Signature } from './signature.js';
 
 const PROTOCOL_VERSION = 1;
 const REGISTER_MILLISECONDS = 60_000;
+const FIRST_PAUSE_MILLISECONDS = 100;
 const LONGEST_PAUSE_MILLISECONDS = 1000;
 const SETTLED_MILLISECONDS = 10_000;
 
@@ -24,16 +26,16 @@ class Sampler {
     this.id = randomBytes(8).toString('hex');
     this.stopping = new AbortController();
     this.session = null;
-    this.index = null;
   }
 
   /** Serves run after run until one is over; each time the learner forgets it, it begins anew. */
   async live() {
-    let pause = 100;
+    let pause = FIRST_PAUSE_MILLISECONDS;
     for (;;) {
       const began = Date.now();
       try {
-        await this.serve();
+        this.session = await this.register(this.session);
+        await this.work();
         return;
       } catch (error) {
         if (!(error instanceof RunChanged || error instanceof Forgotten)) throw error;
@@ -41,63 +43,58 @@ class Sampler {
           message: error.message,
         });
       }
-      pause = Date.now() - began > SETTLED_MILLISECONDS ? 100 : pause;
-      await sleep(pause * (0.5 + Math.random() / 2), undefined, this.stopping);
+      if (Date.now() - began > SETTLED_MILLISECONDS) pause = FIRST_PAUSE_MILLISECONDS;
+      await sleep(pause * (0.5 + Math.random() / 2), null, this.stopping);
       pause = Math.min(2 * pause, LONGEST_PAUSE_MILLISECONDS);
     }
   }
 
-  async serve() {
+  /** A new session; the one before it counts where the run is the same. */
+  async register(former) {
     const { signal } = this.stopping;
+    const { envs: slots, name } = this.options;
     const run = await this.calls.final('GetRun', () => ({}), { signal });
     if (run.protocol_version !== PROTOCOL_VERSION) {
       throw new Stop(EXIT.REFUSED, `the learner speaks protocol ${run.protocol_version}, not 1`);
     }
-    const environment = build(run);
+    const environment = environmentOf(run);
     this.calls.use(run.limits);
-    // A session before this one counts where the run is the same.
-    const before = this.session?.run.run_id === run.run_id ? this.session : null;
+    const before = former?.run.run_id === run.run_id ? former : null;
     const me = { run_id: run.run_id, sampler_id: this.id };
-    const { envs, name } = this.options;
-    const request = { ...me, protocol_version: PROTOCOL_VERSION, name, spec: environment.spec };
-    Object.assign(request, { slots: envs, max_slots_per_push: envs });
+    const about = { protocol_version: PROTOCOL_VERSION, name, spec: environment.spec };
+    const request = { ...me, ...about, slots, max_slots_per_push: slots };
     if (before) request.previous_index = before.registration.index;
-    const milliseconds = REGISTER_MILLISECONDS;
-    const registration = await this.calls.final('Register', () => request, {
-      milliseconds,
-      signal,
-    });
-    log('registered', { run_id: run.run_id, index: registration.index, slots: envs });
+    const options = { milliseconds: REGISTER_MILLISECONDS, signal };
+    const registration = await this.calls.final('Register', () => request, options);
+    log('registered', { run_id: run.run_id, index: registration.index, slots });
     const { calls } = this;
-    this.session = new Session({
-      calls,
-      run,
-      me,
-      registration,
-      environment,
-      slots: envs,
-      before: before?.outbox,
-    });
-    await this.work(this.session);
+    const signature = signatureOf(registration);
+    const registered = { calls, run, me, registration, signature, environment, slots, before };
+    return new Session(registered);
   }
 
-  async work(session) {
-    this.working = session;
+  async work() {
     try {
-      if (!this.stopping.signal.aborted) await session.live();
+      if (!this.stopping.signal.aborted) await this.session.live();
     } catch (error) {
-      if (error instanceof Stop && error.exitCode !== EXIT.UNREACHABLE) await session.leave();
+      if (error instanceof Stop && error.exitCode !== EXIT.UNREACHABLE) await this.session.leave();
       throw error;
-    } finally {
-      this.working = null;
     }
-    await session.leave();
+    await this.session.leave();
   }
 
   /** Drains on a signal: what is in flight may still arrive, nothing new begins. */
   stop() {
     this.stopping.abort();
-    this.working?.drain();
+    this.session?.drain();
+  }
+}
+
+function signatureOf({ signature }) {
+  try {
+    return new Signature(signature);
+  } catch (error) {
+    throw new Stop(EXIT.REFUSED, `the learner's signature: ${error.message}`);
   }
 }
 

@@ -53,25 +53,29 @@ export class Policy {
 /** Refuses a graph that draws by itself, runs foreign code or reads files. */
 export function checkGraph(graph) {
   if (!graph?.node.length) throw new Error('the model has no nodes');
-  const tensors = [...graph.initializer];
-  const sparse = [...graph.sparse_initializer];
-  for (const { op_type: operator, domain, attribute } of graph.node) {
+  for (const { op_type: operator, domain } of graph.node) {
     if (domain !== '' && domain !== 'ai.onnx') {
       throw new Error(`the operator ${domain}.${operator} is none of the standard ones`);
     }
     if (RANDOM.test(operator)) {
       throw new Error(`the model draws with ${operator}; randomness comes through noise inputs`);
     }
-    for (const one of attribute) {
-      if (one.g) checkGraph(one.g);
-      one.graphs.forEach(checkGraph);
-      tensors.push(...one.tensors, ...(one.t ? [one.t] : []));
-      sparse.push(...one.sparse_tensors, ...(one.sparse_tensor ? [one.sparse_tensor] : []));
-    }
   }
-  tensors.push(...sparse.flatMap(({ values, indices }) => [values, indices].filter(Boolean)));
-  if (tensors.some((one) => one.external_data.length || one.data_location === EXTERNAL)) {
+  const attributes = graph.node.flatMap(({ attribute }) => attribute);
+  const sparse = [
+    ...graph.sparse_initializer,
+    ...attributes.flatMap((one) => [one.sparse_tensor, ...one.sparse_tensors]),
+  ];
+  const tensors = [
+    ...graph.initializer,
+    ...attributes.flatMap((one) => [one.t, ...one.tensors]),
+    ...sparse.flatMap((one) => [one?.values, one?.indices]),
+  ];
+  if (tensors.some((one) => one?.external_data.length || one?.data_location === EXTERNAL)) {
     throw new Error('a tensor lies in a file outside the model');
+  }
+  for (const { g: inner, graphs } of attributes) {
+    for (const each of inner ? [inner, ...graphs] : graphs) checkGraph(each);
   }
 }
 

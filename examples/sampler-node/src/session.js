@@ -1,49 +1,35 @@
-// One registration at work: pulls, rolling, pushes and evaluations, side by side in one event loop.
+// One registration at work: pulls, and beside them the work that they bring, one piece after another.
 
-import { performance } from 'node:perf_hooks';
-import { log, Refused, VersionGone } from './exits.js';
-import { play } from './evaluate.js';
-import { rollFragment } from './fragment.js';
-import { newSlot } from './life.js';
-import { Outbox } from './outbox.js';
+import { log, Refusals, Refused, VersionGone } from './exits.js';
+import { Grants } from './grants.js';
+import { newEvaluation, newSlot } from './life.js';
 import { Policies } from './policies.js';
-import { Refusals } from './refusals.js';
-import { Signature } from './signature.js';
-import { Worklist } from './worklist.js';
+import { playEpisodes, rollFragments } from './rolling.js';
 
 const PULL_MARGIN_MILLISECONDS = 10_000;
 const LEAVE_MILLISECONDS = 2_000;
 const DRAIN_MILLISECONDS = 4_000;
-// Nothing more is rolled while so many fragments of every slot wait to be pushed.
-const BACKLOG_LAPS = 2;
 
 /** Works from a registration until the run is over, the sampler is told to stop, or it is forgotten. */
 export class Session {
-  constructor({ calls, run, me, registration, environment, slots, before }) {
-    this.calls = calls;
-    this.run = run;
-    this.me = me;
-    this.registration = registration;
-    this.environment = environment;
-    this.signature = Signature.of(registration);
+  constructor({ calls, run, me, registration, signature, environment, slots, before }) {
+    Object.assign(this, { calls, run, me, registration, signature, environment });
     this.slots = Array.from({ length: slots }, (_, slot) =>
       newSlot(registration, environment, slot),
     );
-    const last = BigInt(registration.last_sequence);
-    this.outbox = new Outbox(before && before.sequence > last ? before.sequence : last);
-    this.progress = {
-      rows_rolled: 0,
-      rows_dropped: before?.lostAt(last) ?? 0,
-      worker_restarts: 0,
-      pushes_refused: 0,
-      policy_seconds: 0,
-      environment_seconds: 0,
-      idle_seconds: 0,
-    };
+    this.progress = { rows_rolled: 0, rows_dropped: 0, pushes_refused: 0 };
     this.policies = new Policies(calls.contract);
+    this.grants = new Grants(slots);
     this.revision = '0';
-    this.works = new Worklist(slots);
     this.refusals = new Refusals();
+    /** The batch that is being pushed, and the sequence of that one or the last one. */
+    this.batch = null;
+    this.sequence = BigInt(registration.last_sequence);
+    if (before?.sequence > this.sequence) {
+      // A push that the learner did not count: its rows are lost, and its sequence is used up.
+      this.sequence = before.sequence;
+      if (before.batch) this.progress.rows_dropped += rowsOf(before.batch);
+    }
     this.failure = null;
     this.working = new AbortController();
     this.pushing = new AbortController();
@@ -52,26 +38,17 @@ export class Session {
 
   /** Works; returns when the run is over or a drain is done, throws what ends the session otherwise. */
   async live() {
-    const { working, pushing } = this;
-    await Promise.all([
-      this.guarded(this.pull(), working),
-      this.guarded(this.roll(), working),
-      this.guarded(this.evaluate(), working),
-      this.guarded(this.push(), pushing),
-    ]);
+    const loops = [this.pull(), this.work()].map((loop) =>
+      loop.catch((error) => {
+        // What one that was called off throws is no news.
+        if (this.working.signal.aborted) return;
+        this.failure = error;
+        this.end();
+      }),
+    );
+    await Promise.all(loops);
     clearTimeout(this.patience);
     if (this.failure) throw this.failure;
-  }
-
-  /** The first loop that fails calls the others off; what one that was called off throws is no news. */
-  async guarded(loop, { signal }) {
-    try {
-      await loop;
-    } catch (error) {
-      if (signal.aborted) return;
-      this.failure = error;
-      this.end();
-    }
   }
 
   /** Stops everything now. */
@@ -81,12 +58,11 @@ export class Session {
     this.notify();
   }
 
-  /** Drops all work; a push in flight may still be answered. */
+  /** Begins nothing new; a push in flight may still be answered. */
   drain() {
     this.working.abort();
-    this.progress.rows_dropped += this.outbox.drop(() => true);
-    if (!this.outbox.current) this.end();
-    else this.patience = setTimeout(() => this.end(), DRAIN_MILLISECONDS);
+    this.notify();
+    this.patience = setTimeout(() => this.pushing.abort(), DRAIN_MILLISECONDS);
   }
 
   /** The last pull: tried once, for whom it reaches. */
@@ -95,11 +71,7 @@ export class Session {
     await this.calls.once('PullWeights', request, LEAVE_MILLISECONDS).catch(() => {});
   }
 
-  /** Resolves with the next `notify`. */
-  nextChange() {
-    return this.changed;
-  }
-
+  /** Has whoever awaits `changed` look again. */
   notify() {
     this.resolve?.();
     this.changed = new Promise((resolve) => {
@@ -112,164 +84,115 @@ export class Session {
     const wait = this.run.limits.wait_milliseconds;
     while (!signal.aborted) {
       let asked = '0';
+      // Made anew for each attempt: it tells how far the work is.
       const request = () => {
-        const work = this.works.toPlay();
-        asked = work && !this.policies.of(work.version) ? String(work.version) : '0';
+        const version = this.grants.toPlay()?.version ?? 0n;
+        asked = this.policies.of(version) ? '0' : String(version);
         return this.pullRequest({ version: asked, wait_milliseconds: wait });
       };
+      const milliseconds = wait + PULL_MARGIN_MILLISECONDS;
       try {
-        const milliseconds = wait + PULL_MARGIN_MILLISECONDS;
-        await this.take(
-          await this.calls.final('PullWeights', request, { milliseconds, signal }),
-          asked,
-        );
+        const news = await this.calls.final('PullWeights', request, { milliseconds, signal });
+        await this.take(news, asked);
       } catch (error) {
         if (!(error instanceof VersionGone)) throw error;
-        this.works.forget(BigInt(asked));
+        this.grants.forget(BigInt(asked));
       }
       this.notify();
     }
   }
 
   pullRequest(more) {
-    return {
-      ...this.me,
-      ...this.policies.have(),
-      have_grants_revision: this.revision,
-      progress: this.progress,
-      pushing_sequence: this.outbox.pushing,
-      ...more,
-    };
+    const { me, progress, revision } = this;
+    const pushing = this.batch ? String(this.sequence) : '0';
+    const having = { ...this.policies.have(), have_grants_revision: revision };
+    return { ...me, ...having, progress, pushing_sequence: pushing, ...more };
   }
 
-  async take(response, asked) {
+  async take(news, asked) {
     try {
-      await this.policies.take(response, asked);
+      await this.policies.take(news, asked);
     } catch (error) {
       this.refusals.add('model_refused', error.message);
     }
-    this.revision = response.grants_revision;
-    this.takeGrants(response.grants);
-  }
-
-  takeGrants(grants) {
-    const finish = grants.find(({ kind }) => kind === 'finish');
+    this.revision = news.grants_revision;
+    this.grants.take(news.grants);
+    const finish = news.grants.find(({ kind }) => kind === 'finish');
     if (finish) {
       log('run_finished', { reason: finish.finish.reason });
       this.end();
-      return;
-    }
-    for (const work of this.works.take(grants)) {
-      // What was rolled for a window of any newer version is as good under one grant as the next.
-      if (!work.orNewer) this.drop(work);
     }
   }
 
-  /** Nothing more is pushed of a work. */
-  drop(work) {
-    this.progress.rows_dropped += this.outbox.drop((one) => one.work === work);
-  }
-
-  async roll() {
+  async work() {
     const { signal } = this.working;
+    const bytes = Number(this.run.limits.max_message_bytes);
+    const most = (rows) => this.signature.slotsPerPush(rows, bytes);
     while (!signal.aborted) {
-      const job = this.nextJob();
-      if (!job) {
-        const began = performance.now();
-        await this.nextChange();
-        this.progress.idle_seconds += (performance.now() - began) / 1000;
-        continue;
-      }
-      const { work, numbers } = job;
-      const batch = await rollFragment({
-        policy: this.policies.newest,
-        signature: this.signature,
-        slots: numbers.map((number) => this.slots[number]),
-        rows: work.rows,
-        scalars: this.policies.scalars,
-        progress: this.progress,
-        isWanted: () => !signal.aborted && (!work.isOver || work.orNewer),
-      });
-      if (batch) this.outbox.add(work, batch);
-      this.notify();
+      const { newest } = this.policies;
+      const play = this.grants.toPlay();
+      const policy = play && this.policies.of(play.version);
+      const roll = !policy && newest && this.grants.toRoll(newest.version, most);
+      if (policy) await this.evaluate(play, policy);
+      else if (roll) await this.collect(roll);
+      else await this.changed;
     }
   }
 
-  nextJob() {
-    const { newest } = this.policies;
-    const isFull = this.outbox.fragments >= BACKLOG_LAPS * this.slots.length;
-    return newest && !isFull ? this.works.takeFragments(newest.version) : null;
+  async collect({ grant, slots }) {
+    const batch = await rollFragments({
+      ...this.tools(grant),
+      policy: this.policies.newest,
+      slots: slots.map((slot) => this.slots[slot]),
+      rows: grant.rows,
+    });
+    if (batch) await this.push(grant, slots, batch);
   }
 
-  async push() {
-    const { signal } = this.pushing;
-    while (!signal.aborted) {
-      const current = this.outbox.next();
-      if (!current) {
-        if (this.working.signal.aborted) this.end();
-        else await this.nextChange();
-        continue;
-      }
-      const { work, batch } = current;
-      const sequence = String(this.outbox.sequence);
-      const request = { ...this.me, sequence, grant_id: work.grantId, batch };
-      const numbers = batch.slots.map(({ slot }) => slot);
-      try {
-        const { verdict } = await this.calls.final('PushTrajectories', () => request, { signal });
-        this.outbox.answered();
-        work.done(numbers);
-        if (verdict === 'VERDICT_ENDED') {
-          work.isOver = true;
-          this.drop(work);
-        }
-      } catch (error) {
-        if (!(error instanceof Refused)) throw error;
-        this.outbox.answered(error);
-        if (!error.tooLarge || !this.outbox.split(current)) {
-          this.progress.pushes_refused += 1;
-          this.refusals.add('push_refused', error.message);
-          work.giveBack(numbers);
-        }
-      }
-      this.notify();
-    }
-  }
-
-  async evaluate() {
+  /** What rolling and playing need; a fragment of any newer version is as good after its grant. */
+  tools(grant) {
+    const { signature, progress } = this;
     const { signal } = this.working;
-    while (!signal.aborted) {
-      const work = this.works.toPlay();
-      const policy = work && this.policies.of(work.version);
-      if (!policy) {
-        await this.nextChange();
-        continue;
-      }
-      this.policies.evaluating = policy;
-      const seeds = work.take(this.slots.length);
-      const episodes = await play({
-        policy,
-        signature: this.signature,
-        make: this.environment.makeForEvaluation,
-        seeds,
-        runSeed: this.registration.seed,
-        scalars: this.policies.scalars,
-        progress: this.progress,
-        isWanted: () => !signal.aborted && !work.isOver,
-      });
-      if (episodes) await this.report(work, seeds, episodes);
-    }
+    const isWanted = () => !signal.aborted && (!grant.isOver || grant.orNewer);
+    return { signature, progress, scalars: this.policies.scalars, isWanted };
   }
 
-  async report(work, seeds, episodes) {
-    const { grantId, evaluationId, version } = work;
-    const of = { grant_id: grantId, evaluation_id: evaluationId, version: String(version) };
-    const request = { ...this.me, ...of, episodes };
+  async push(grant, slots, batch) {
+    this.batch = batch;
+    this.sequence += 1n;
+    const request = { ...this.me, sequence: String(this.sequence), grant_id: grant.id, batch };
+    try {
+      const { signal } = this.pushing;
+      const { verdict } = await this.calls.final('PushTrajectories', () => request, { signal });
+      if (verdict === 'VERDICT_ENDED') grant.isOver = true;
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      this.progress.pushes_refused += 1;
+      this.refusals.add('push_refused', error.message);
+      grant.giveBack(slots);
+    }
+    this.batch = null;
+  }
+
+  async evaluate(grant, policy) {
+    this.policies.evaluating = policy;
+    const seeds = grant.take(this.slots.length);
+    const lives = seeds.map((seed) => newEvaluation(this.registration, this.environment, seed));
+    const played = await playEpisodes({ ...this.tools(grant), policy, lives });
+    if (!played) return;
+    const episodes = seeds.map((seed, i) => ({ seed, episode: played[i] }));
+    const of = { grant_id: grant.id, evaluation_id: grant.evaluationId };
+    const request = { ...this.me, ...of, version: String(grant.version), episodes };
     try {
       await this.calls.final('ReportEpisodes', () => request, { signal: this.working.signal });
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       this.refusals.add('report_refused', error.message);
-      work.giveBack(seeds);
+      grant.giveBack(seeds);
     }
   }
+}
+
+function rowsOf({ rows, slots }) {
+  return rows * slots.length;
 }

@@ -6,8 +6,11 @@ import { help, parse } from '../src/options.js';
 test('a flag wins over its variable, and that over the default', () => {
   const variables = { WISERL_LEARNER: 'learner:5555', WISERL_ENVS: '3', WISERL_TLS_CA: '' };
   const options = parse(['--envs', '5'], variables);
-  assert.deepEqual([options.learner, options.envs, options.tlsCa], ['learner:5555', 5, undefined]);
-  assert.equal(parse([], {}).connectTimeoutSeconds, 300);
+  assert.deepEqual(
+    [options.learner, options.envs, options['tls-ca']],
+    ['learner:5555', 5, undefined],
+  );
+  assert.equal(parse([], {})['connect-timeout-seconds'], 300);
 });
 
 test('help names every flag', () => {

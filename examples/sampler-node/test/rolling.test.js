@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import { Actor } from '../src/actor.js';
-import { rollFragment, split } from '../src/fragment.js';
 import { Life } from '../src/life.js';
 import { agree, Policy } from '../src/policy.js';
+import { rollFragments } from '../src/rolling.js';
 import { Signature } from '../src/signature.js';
 import { decode } from '../src/tensors.js';
 import { contract, elementsOf, golden, model } from './golden.js';
@@ -75,10 +75,10 @@ async function rehearsed() {
 }
 
 async function rolled(isWanted = () => true) {
-  const progress = { rows_rolled: 0, rows_dropped: 0, policy_seconds: 0, environment_seconds: 0 };
+  const progress = { rows_rolled: 0, rows_dropped: 0 };
   const taking = lives();
   const task = { signature, slots: taking, rows: rows.length, scalars: new Map(), progress };
-  const batch = await rollFragment({ ...task, policy: await rehearsed(), isWanted });
+  const batch = await rollFragments({ ...task, policy: await rehearsed(), isWanted });
   return { batch, progress, slots: taking };
 }
 
@@ -111,33 +111,24 @@ test('a fragment becomes the push of the file', async () => {
   });
 });
 
-test('halves of a batch hold what is theirs', async () => {
-  const { batch } = await rolled();
-  const halves = split(batch);
-  assert.deepEqual(
-    halves.map(({ slots: parts }) => parts.map(({ slot }) => slot)),
-    [[3], [5]],
-  );
-  assert.deepEqual(
-    halves.map(({ episodes }) => episodes.map(({ slot }) => slot)),
-    [[3], [5]],
-  );
-  batch.columns.forEach(({ role, tensor }, i) => {
-    const whole = decode(tensor);
-    const parts = halves.map(({ columns }) => decode(columns[i].tensor));
-    const axis = role === 'ROLE_STATE' ? 0 : 1;
-    const size = whole.elements.length / (axis ? whole.shape[0] * 2 : 2);
-    parts.forEach((part, place) => {
-      assert.deepEqual(part.shape, whole.shape.with(axis, 1));
-      const own = whole.elements.filter((_, at) => Math.floor(at / size) % 2 === place);
-      assert.deepEqual(part.elements, own);
-    });
-  });
+test('a push has room for as many slots as its limit says', () => {
+  const bytes = expected.columns.reduce((sum, { tensor }) => sum + tensor.data.length, 0);
+  const fragment = bytes / slots.length;
+  assert.equal(signature.slotsPerPush(rows.length, 4096 + 3 * fragment), 3);
+  assert.equal(signature.slotsPerPush(rows.length, 4096 + 3 * fragment - 1), 2);
+  assert.equal(signature.slotsPerPush(rows.length, 1), 1);
+  // What is left for all but the elements suffices for the whole message.
+  const sent = Buffer.from(push, 'base64').length;
+  assert.ok(sent <= 4096 + bytes);
 });
 
 test('what nobody wants any more is dropped, and the slots go on after a gap', async () => {
   let asked = 0;
-  const { batch, progress, slots: after } = await rolled(() => (asked += 1) <= 4);
+  const isWanted = () => {
+    asked += 1;
+    return asked <= 4;
+  };
+  const { batch, progress, slots: after } = await rolled(isWanted);
   assert.equal(batch, null);
   assert.deepEqual([progress.rows_rolled, progress.rows_dropped], [8, 8]);
   assert.deepEqual(
