@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import shutil
 import signal
 import subprocess
 
@@ -152,20 +153,20 @@ def test_its_own_tests_pass():
     assert "# pass 0" not in done.stdout
 
 
-def test_its_linter_finds_nothing():
-    program = str(node_sampler.EXAMPLE / "node_modules/@biomejs/biome/bin/biome")
+def test_its_linter_finds_nothing_and_would_find_something(tmp_path):
+    program = node_sampler.EXAMPLE / "node_modules/@biomejs/biome/bin/biome"
+    command = node_sampler.node(str(program), "ci")
 
-    def linted(*arguments, **more):
-        command = node_sampler.node(program, *arguments)
-        return subprocess.run(
-            command, cwd=node_sampler.EXAMPLE, capture_output=True, text=True, check=False, **more
-        )
+    def linted(folder):
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
 
-    found = linted("ci")
-    assert found.returncode == 0, found.stdout + found.stderr
-    # It would find something: a name that nothing declares.
-    found = linted("lint", "--stdin-file-path=src/x.js", input="f(y);")
-    assert "noUndeclaredVariables" in found.stderr
+    assert linted(node_sampler.EXAMPLE)[0] == 0, linted(node_sampler.EXAMPLE)[1]
+    shutil.copy(node_sampler.EXAMPLE / "biome.json", tmp_path)
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/strange.js").write_text("unheardOf();\n")
+    code, said = linted(tmp_path)
+    assert (code, "noUndeclaredVariables" in said) == (1, True), said
 
 
 @pytest.mark.parametrize(
