@@ -43,7 +43,7 @@ def test_a_team_learns_to_act_together(name, tmp_path):
 RECALL = {
     **SMALL,
     "env": "matrix_games:Recall",
-    "total_steps": 15_000,
+    "total_steps": 24_000,
     "n_envs": 16,
     "n_steps": 24,
     "gamma": 1.0,
