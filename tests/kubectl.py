@@ -54,7 +54,8 @@ def render(
     tree = folder / "tree"
     # Without credentials that somebody may have made in the sources.
     shutil.copytree(MANIFESTS, tree, ignore=_private)
-    Credentials(tree / "components/credentials", ["learner"]).make()
+    hosts = ("localhost", "127.0.0.1", "learner")  # as `wiserl credentials --host learner` has them
+    Credentials(tree / "components/credentials", hosts).make()
     if own:
         (tree / "overlays/own").mkdir()
         (tree / "overlays/own/kustomization.yaml").write_text(own)

@@ -15,7 +15,7 @@ kind: Kustomization
 namespace: wiserl
 resources: [../local]
 configMapGenerator:
-  - {name: run, behavior: merge, literals: [WISERL_TOTAL_STEPS=100000]}
+  - {name: run, behavior: merge, literals: [WISERL_TOTAL_STEPS=60000]}
 """
 """An overlay of one's own, as docs/kubernetes.md has it."""
 
@@ -173,7 +173,7 @@ def test_the_pods_train(pods, rendered):
         until("a sampler that is ready", lambda name=name: ready(pods, name))
     # Over TLS, with tokens of the Secrets; names are the pods' own (`fieldRef`).
     until("both samplers on watch", lambda: on_watch(pods) == {"sampler-pod-0", "sampler-pod-1"})
-    assert pods.watch()["total_steps"] == 100_000
+    assert pods.watch()["total_steps"] == 60_000
 
     assert_as_said(pods, LEARNER, workloads["learner"])
     for name in pods.samplers():
@@ -245,7 +245,7 @@ def assert_as_said(pods, name, workload):
         if "value" in each:
             assert environment[each["name"]] == each["value"]
     if "envFrom" in container:
-        assert environment["WISERL_TOTAL_STEPS"] == "100000"
+        assert environment["WISERL_TOTAL_STEPS"] == "60000"
 
 
 def mebibytes(text):
