@@ -155,5 +155,8 @@ def test_dqn_goes_on_when_its_learner_was_killed(tmp_path):
     result = processes.result(runs)
     assert (result["environment_steps"], result["status"]) == (8000, "finished")
     assert result["metrics"]["replay/ratio"] > 0
-    # What was on its way when the learner died may be lost, and is then in the ledger.
-    assert not {"refused", "sequence_gap", "stale"} & set(result["losses"])
+    # Nothing was refused. The one push that may have been on its way when the learner died is
+    # given up, and its sequence is then missed.
+    losses = result["losses"]
+    assert not {"refused", "stale"} & set(losses)
+    assert losses.get("sequence_gap", {"pushes": 0})["pushes"] <= 1
