@@ -9,7 +9,6 @@ socket FD.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import faulthandler
 import gc
@@ -24,6 +23,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from common.parent import die_with
 from protos.wiserl.v1 import environment_pb2
 from sampler.buffers import mapped
 from sampler.mailbox import Letter, Mailbox, Message
@@ -32,7 +32,6 @@ from sampler.pool import PoolConfig
 if TYPE_CHECKING:
     from types import FrameType
 
-_PR_SET_PDEATHSIG = 1
 _STOP_SECONDS = 1.0
 
 
@@ -54,11 +53,6 @@ def _config(message: Message) -> PoolConfig:
     fields: dict[str, Any] = message.header["config"]
     fields["allowed_modules"] = tuple(fields["allowed_modules"])
     return PoolConfig(environment=training, evaluation_environment=evaluation, **fields)
-
-
-def _die_with_parent() -> None:
-    # The signal comes when the *thread* that forked us ends; ours only ever fork from the main one.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
@@ -138,9 +132,7 @@ class Nursery:
         self._children[pid] = _Child(worker, generation)
 
     def _become_worker(self, worker: int, files: tuple[int, ...], parent: int) -> NoReturn:
-        _die_with_parent()
-        if os.getppid() != parent:
-            os._exit(1)
+        die_with(parent)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _own_group(0)
@@ -246,9 +238,7 @@ def main() -> None:
     if message is None:
         return
     if message.header["die_with_parent_thread"]:
-        _die_with_parent()
-        if os.getppid() != parent:
-            return
+        die_with(parent)
     sys.path[:] = message.header["sys_path"]
     gc.disable()
     _warm_up()

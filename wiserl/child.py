@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import sys
 
-_PR_SET_PDEATHSIG = 1
-
-
-def die_with(parent: int) -> None:
-    """Has the kernel kill this process when its parent dies, by whatever cause."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the signal was asked for
-        os._exit(128 + signal.SIGKILL)
+from common.parent import die_with
 
 
 def main() -> int:
