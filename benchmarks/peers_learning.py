@@ -12,6 +12,7 @@ made from both by report.py.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import json
@@ -19,7 +20,7 @@ import math
 import statistics
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import harness
 
@@ -27,6 +28,9 @@ from learner.algorithms import registry
 from learner.config import RunConfig, evaluation_seeds
 from wiserl.bench import queue, tasks
 from wiserl.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SCRIPT = Path(__file__).parent / "peers" / "sb3_learning.py"
 RESULTS = harness.RESULTS / "peers"
@@ -49,15 +53,17 @@ def order(unit: tasks.Unit) -> dict[str, Any]:
     }
 
 
-def train(peer: str, unit: tasks.Unit, seconds: float) -> dict[str, Any] | None:
+@contextlib.contextmanager
+def train(peer: str, unit: tasks.Unit, seconds: float) -> Iterator[dict[str, Any] | None]:
     """The peer's result of a unit; None where the time was not enough."""
     told = order(unit)
     start = time.monotonic()
     text = queue.run([peer, str(SCRIPT)], seconds, given=json.dumps(told))
     if text is None:
-        return None
+        yield None
+        return
     answer = json.loads(text.splitlines()[-1])
-    return {
+    yield {
         "task": unit.task.name,
         "score": statistics.fmean(answer["returns"]),
         "wall_seconds": round(time.monotonic() - start, 2),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 import shutil
 import sys
 from pathlib import Path
@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from learner import files, tables
+from common.errors import WiseRLError
+from learner import tables
+from learner.run_folder import RunFolder
 from wiserl.bench import queue
+from wiserl.bench.sittings import RUN_FOLDERS, Sittings, alone_in
 
 if TYPE_CHECKING:
-    from typing import Self
+    from collections.abc import Iterator
 
     from wiserl.bench.tasks import Unit
 
@@ -30,97 +33,76 @@ class Training:
     """Trains units by `wiserl train`; what one sitting does not finish goes on in the next.
 
     Attributes:
-        unfinished: Where the run folders of units lie until they are finished.
+        unfinished: Where the run folders of units lie until their results are kept.
     """
 
     unfinished: Path
 
-    def __call__(self, unit: Unit, seconds: float) -> dict[str, Any] | None:
+    @contextlib.contextmanager
+    def __call__(self, unit: Unit, seconds: float) -> Iterator[dict[str, Any] | None]:
         """The result of one unit; None where the time was not enough.
 
         Raises:
+            TakenError: Another queue is at it.
             WiseRLError: The run failed; its output is in the message.
         """
-        task, folder = unit.task, self.unfinished / Path(unit.file_name).stem
-        command = [
-            *("wiserl", "train", task.algorithm, "--env", task.env),
-            *("--seed", str(unit.seed), "--total-steps", str(task.total_steps)),
-            *("--final-eval-episodes", str(task.episodes), "--runs", "RUNS", "--quiet"),
-        ]
-        run = _resumable(folder)
-        if run is None:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            arguments = [str(folder) if part == "RUNS" else part for part in command[1:]]
-        else:
-            arguments = ["train", "--resume", str(run), "--quiet"]
-        sittings = _Sittings.another(folder)
+        folder, command = self.unfinished / Path(unit.file_name).stem, _command(unit)
+        with alone_in(folder):
+            run = _trained(folder, command, seconds)
+            if run is None:
+                yield None
+                return
+            yield _record(unit, run, Sittings.read(folder).finished(folder))
+            shutil.rmtree(folder)
+
+
+def _command(unit: Unit) -> list[str]:
+    task = unit.task
+    return [
+        *("wiserl", "train", task.algorithm, "--env", task.env),
+        *("--seed", str(unit.seed), "--total-steps", str(task.total_steps)),
+        *("--final-eval-episodes", str(task.episodes), "--runs", "RUNS", "--quiet"),
+    ]
+
+
+def _trained(folder: Path, command: list[str], seconds: float) -> Path | None:
+    """The folder of the finished run; None where the time was not enough."""
+    run = _left(folder, command)
+    if run is not None and RunFolder(run).is_finished:
+        return run  # and the sitting ended before its result was kept
+    if run is None:
+        _empty(folder)
+        arguments = [str(folder) if part == "RUNS" else part for part in command[1:]]
+    else:
+        arguments = ["train", "--resume", str(run), "--quiet"]
+    Sittings.note_another(folder, " ".join(command), code_hash())
+    try:
         # Where its time is over the run's own samplers end with it: they watch their parent.
-        if queue.run([sys.executable, "-m", "wiserl.cli", *arguments], seconds) is None:
-            return None
-        (result_file,) = folder.glob(f"{_RUNS}/result.json")
-        record = _record(unit, command, result_file.parent, sittings.finished(folder))
-        shutil.rmtree(folder)
-        return record
+        done = queue.run([sys.executable, "-m", "wiserl.cli", *arguments], seconds)
+    except WiseRLError as error:
+        remedy = f"\nremove {folder} to begin this run anew" if run is not None else ""
+        raise WiseRLError(f"{error}{remedy}") from None
+    return None if done is None else next(folder.glob(f"{RUN_FOLDERS}/result.json")).parent
 
 
-_RUNS = "*/*/*"
-"""Where runs lie in a folder of runs: environment, algorithm, time and seed."""
+def _left(folder: Path, command: list[str]) -> Path | None:
+    """The run that an earlier sitting left, if the same would begin now and it has a checkpoint."""
+    before = Sittings.read(folder)
+    if (before.command, before.code_sha256) != (" ".join(command), code_hash()):
+        return None
+    checkpoints = folder.glob(f"{RUN_FOLDERS}/checkpoints/generation-*")
+    return next((checkpoint.parents[1] for checkpoint in checkpoints), None)
 
 
-def _resumable(folder: Path) -> Path | None:
-    """The run that an earlier sitting left, if this code made it and it has something to keep."""
-    for checkpoint in folder.glob(f"{_RUNS}/checkpoints/generation-*"):
-        if _Sittings.read(folder).code_sha256 == code_hash():
-            return checkpoint.parents[1]
-    return None
+def _empty(folder: Path) -> None:
+    for each in folder.iterdir():
+        if each.is_dir():
+            shutil.rmtree(each)
+        else:
+            each.unlink()
 
 
-@dataclasses.dataclass(frozen=True)
-class _Sittings:
-    """What is known of the sittings of a unit; the time of its file is when the last one began.
-
-    Attributes:
-        code_sha256: Of the code that trains.
-        seconds: Those that all sittings before the last one took, until they last wrote a row.
-        count: How many there were.
-    """
-
-    code_sha256: str
-    seconds: float = 0.0
-    count: int = 0
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """What the folder says; of no code where it says nothing."""
-        path = folder / "sittings.json"
-        return cls(**json.loads(path.read_text())) if path.exists() else cls("")
-
-    @classmethod
-    def another(cls, folder: Path) -> Self:
-        """Notes that a sitting begins."""
-        before, path = cls.read(folder), folder / "sittings.json"
-        now = cls(code_hash(), before.seconds + before.last(folder), before.count + 1)
-        files.replace(path, files.json_bytes(dataclasses.asdict(now)))
-        return now
-
-    def last(self, folder: Path) -> float:
-        """Seconds of the last sitting."""
-        wrote = [path.stat().st_mtime for path in folder.glob(f"{_RUNS}/*")]
-        began = (folder / "sittings.json").stat().st_mtime if self.count else math.inf
-        return max(0.0, max(wrote, default=0.0) - began)
-
-    def finished(self, folder: Path) -> dict[str, float]:
-        """What is recorded of them."""
-        return {
-            "wall_seconds": round(self.seconds + self.last(folder), 2),
-            "sittings": self.count,
-        }
-
-
-def _record(
-    unit: Unit, command: list[str], run: Path, sittings: dict[str, float]
-) -> dict[str, Any]:
+def _record(unit: Unit, run: Path, sittings: dict[str, Any]) -> dict[str, Any]:
     provenance = json.loads((run / "provenance.json").read_text())
     result = json.loads((run / "result.json").read_text())
     return {
@@ -133,8 +115,6 @@ def _record(
         **sittings,
         "result": result,
         "curve": _curve(run / "metrics.csv"),
-        "command": " ".join(command),
-        "code_sha256": code_hash(),
         "configuration": yaml.safe_load((run / "config.yaml").read_text()),
         "provenance": {key: provenance[key] for key in ("git", "versions", "machine", "started")},
     }

@@ -1,7 +1,7 @@
 """The queue of learning runs: a unit is one (task, seed); a finished unit is one data file.
 
 Units that have a file are skipped, so that the queue can be stopped at any time and goes on later,
-also with other code.
+also with other code. Several queues may work at the same units.
 """
 
 from __future__ import annotations
@@ -15,18 +15,23 @@ import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from common.errors import WiseRLError
+from common.parent import die_with
 from learner import files
-from wiserl.child import die_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from wiserl.bench.tasks import Unit
 
-    Train: TypeAlias = Callable[[Unit, float], dict[str, Any] | None]
+    Train: TypeAlias = Callable[[Unit, float], AbstractContextManager[dict[str, Any] | None]]
     """Makes the result of a unit within so many seconds, or None; `score` and `wall_seconds` are
-    among it."""
+    among it. What it was made from may go when the context ends without an exception."""
+
+
+class TakenError(WiseRLError):
+    """Another queue is at the unit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +50,8 @@ class Queue:
         """Where the unit's result lies, or will."""
         return self.folder / unit.file_name
 
-    def missing(self, units: Sequence[Unit]) -> list[Unit]:
-        """The units without a result, in their order."""
-        return [unit for unit in units if not self.path(unit).exists()]
-
     def work(self, units: Sequence[Unit], *, minutes: float, report: Callable[[str], None]) -> int:
-        """Runs missing units; starts none after `minutes`, and ends one that then still runs.
+        """Runs units without a result; starts none after `minutes`, and ends one that still runs.
 
         Returns:
             How many were finished.
@@ -60,21 +61,30 @@ class Queue:
         """
         deadline = time.monotonic() + 60 * minutes
         finished = 0
-        for unit in self.missing(units):
+        for unit in units:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            report(f"{unit.task.name} seed {unit.seed} ...")
-            result = self.train(unit, left)
-            if result is None:
-                report(f"{unit.task.name} seed {unit.seed}: out of time, no result yet")
-                break
-            self.folder.mkdir(parents=True, exist_ok=True)
-            files.replace(self.path(unit), files.json_bytes(result))
+            if self.path(unit).exists():
+                continue
+            name = f"{unit.task.name} seed {unit.seed}"
+            report(f"{name} ...")
+            try:
+                with self.train(unit, left) as result:
+                    if result is None:
+                        report(f"{name}: out of time, no result yet")
+                        break
+                    self._keep(unit, result)
+            except TakenError as error:
+                report(f"{name}: {error}")
+                continue
             finished += 1
-            score, seconds = result["score"], result["wall_seconds"]
-            report(f"{unit.task.name} seed {unit.seed}: {score:.1f} in {seconds:.0f} s")
+            report(f"{name}: {result['score']:.1f} in {result['wall_seconds']:.0f} s")
         return finished
+
+    def _keep(self, unit: Unit, result: dict[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        files.replace(self.path(unit), files.json_bytes(result))
 
 
 def run(command: Sequence[str], seconds: float, *, given: str | None = None) -> str | None:

@@ -40,7 +40,8 @@ class BenchFlags:
     """Folder of the data files."""
 
     unfinished: Path = Path("runs/bench")
-    """Folder of the runs that are not finished. Where the code has changed they begin anew."""
+    """Folder of the runs that are not finished. Where the code or the task has changed they begin
+    anew."""
 
     table: Path | None = None
     """Write the table to this file too, in Markdown."""

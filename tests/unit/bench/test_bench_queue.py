@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -14,7 +16,7 @@ import pytest
 from common.errors import InvalidFieldError, WiseRLError
 from wiserl import cli
 from wiserl.bench import learning, report, tasks
-from wiserl.bench.queue import Queue
+from wiserl.bench.queue import Queue, TakenError
 
 
 @pytest.fixture
@@ -66,8 +68,16 @@ def test_tasks_may_be_of_ones_own(tmp_path):
 
 def test_finished_units_are_skipped(tmp_path, task):
     (tmp_path / "t-s7.json").write_text("{}")
-    queue = Queue(tmp_path, train=None)
-    assert [unit.seed for unit in queue.missing(tasks.units([task]))] == [8]
+    trained = []
+
+    @contextlib.contextmanager
+    def train(unit, _seconds):
+        trained.append(unit.seed)
+        yield {"score": 1.0, "wall_seconds": 1.0}
+
+    work = functools.partial(Queue(tmp_path, train).work, tasks.units([task]), minutes=1)
+    assert (work(report=list), work(report=list)) == (1, 0)
+    assert trained == [8]
 
 
 def test_no_time_starts_nothing(tmp_path, task):
@@ -123,43 +133,101 @@ class Command:
         if first:
             return None
         final = {"final_evaluation": {"return_mean": 5.0}, "environment_steps": 256}
-        (run / "result.json").write_text(json.dumps(final))
+        (run / "result.json").write_text(json.dumps({**final, "status": "finished"}))
         known = dict.fromkeys(("git", "versions", "machine", "started"), "x")
         (run / "provenance.json").write_text(json.dumps(known))
         (run / "config.yaml").write_text("algorithm: ppo")
         return ""
 
 
-def test_a_unit_that_was_stopped_goes_on_from_its_folder(tmp_path, task, monkeypatch):
-    command = Command(tmp_path)
-    monkeypatch.setattr(learning.queue, "run", command)
-    unit, train = tasks.units([task])[0], learning.Training(tmp_path)
-    assert train(unit, 1.0) is None
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    found = Command(tmp_path)
+    monkeypatch.setattr(learning.queue, "run", found)
+    return found
+
+
+@pytest.fixture
+def sit(tmp_path, task):
+    """Has a sitting; answers its result."""
+
+    def have(definition=task):
+        with learning.Training(tmp_path)(tasks.units([definition])[0], math.inf) as found:
+            return found
+
+    return have
+
+
+def test_a_unit_that_was_stopped_goes_on_from_its_folder(tmp_path, command, sit):
+    assert sit() is None
     began = tmp_path / "t-s7" / "sittings.json"
     os.utime(began, (began.stat().st_atime, began.stat().st_mtime - 100))
 
-    found = train(unit, math.inf)
+    found = sit()
 
     (run,) = command.told[1][2:3]
     assert command.told[0][:4] == ["train", "ppo", "--env", "CartPole-v1"]
     assert command.told[1] == ["train", "--resume", run, "--quiet"]
     assert run.endswith("t-s7/CartPole-v1/ppo/20260101-000000-s7")
     assert found["command"].endswith("--runs RUNS --quiet")
+    assert found["code_sha256"] == learning.code_hash()
     assert found["sittings"] == 2
     assert 100 <= found["wall_seconds"] < 130
     assert not (tmp_path / "t-s7").exists()
 
 
-def test_what_other_code_began_begins_anew(tmp_path, task, monkeypatch):
-    command = Command(tmp_path)
-    monkeypatch.setattr(learning.queue, "run", command)
-    unit, train = tasks.units([task])[0], learning.Training(tmp_path)
-    train(unit, 1.0)
-    monkeypatch.setattr(learning, "code_hash", lambda: "other")
+@pytest.mark.parametrize("change", ["code", "task", "damage"])
+def test_what_cannot_go_on_begins_anew(change, task, command, sit, monkeypatch):
+    sit()
+    note = command.folder / "t-s7" / "sittings.json"
+    if change == "code":
+        monkeypatch.setattr(learning, "code_hash", lambda: "other")
+    elif change == "task":
+        task = dataclasses.replace(task, total_steps=512)
+    else:
+        note.write_text('{"command": ')
 
-    assert train(unit, 1.0) is None
+    assert sit(task) is None
     assert [told[1] for told in command.told] == ["ppo", "ppo"]
-    assert json.loads((tmp_path / "t-s7" / "sittings.json").read_text())["count"] == 1
+    assert json.loads(note.read_text())["count"] == 1
+
+
+def test_a_result_that_could_not_be_kept_is_there_for_the_next_sitting(
+    tmp_path, task, command, sit
+):
+    sit()
+    with (
+        pytest.raises(OSError, match="no room"),
+        learning.Training(tmp_path)(tasks.units([task])[0], math.inf) as result,
+    ):
+        raise OSError("no room")
+
+    assert sit() == result
+    assert len(command.told) == 2
+
+
+def test_what_another_queue_is_at_is_left_to_it(tmp_path, task, command):
+    train, said = learning.Training(tmp_path), []
+    with train(tasks.units([task])[0], math.inf):
+        queue = Queue(tmp_path / "results", train)
+        queue.work(tasks.units([task])[:1], minutes=1, report=said.append)
+        assert len(command.told) == 1
+        with pytest.raises(TakenError), train(tasks.units([task])[0], math.inf):
+            pass
+    assert said == ["t seed 7 ...", "t seed 7: another queue is at it"]
+
+
+def test_a_run_that_cannot_go_on_is_an_error_with_its_remedy(tmp_path, command, sit, monkeypatch):
+    sit()
+
+    def fail(*_):
+        raise WiseRLError("the header is damaged")
+
+    monkeypatch.setattr(learning.queue, "run", fail)
+    with pytest.raises(
+        WiseRLError, match=f"damaged\nremove {tmp_path}/t-s7 to begin this run anew"
+    ):
+        sit()
 
 
 def test_the_verb_shows_the_table_without_running(tmp_path, capsys):

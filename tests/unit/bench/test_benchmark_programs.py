@@ -147,16 +147,20 @@ def test_the_peer_is_told_the_preset_and_what_it_says_is_kept(program, monkeypat
     )
     monkeypatch.setattr(peers, "SCRIPT", script)
     (task,) = tasks.select(("td3-pendulum",))
-    found = peers.train(sys.executable, tasks.Unit(task, 101), math.inf)
-    told = found["told"]
+    with peers.train(sys.executable, tasks.Unit(task, 101), math.inf) as found:
+        told = found["told"]
     assert (found["score"], found["environment_steps"], found["seed"]) == (2.5, 7, 101)
     assert told["total_steps"] == 20_000
     assert told["evaluation_seeds"] == list(range(1_000_000, 1_000_100))
     assert told["hyperparameters"]["gamma"] == 0.98
     assert told["hyperparameters"] == json.loads(json.dumps(found["hyperparameters"]))
     script.write_text("import sys; sys.exit('exploration is unknown')")
-    with pytest.raises(WiseRLError, match="exploration is unknown"):
-        peers.train(sys.executable, tasks.Unit(task, 101), math.inf)
+    unit = tasks.Unit(task, 101)
+    with (
+        pytest.raises(WiseRLError, match="exploration is unknown"),
+        peers.train(sys.executable, unit, math.inf),
+    ):
+        pass
 
 
 @pytest.mark.slow
