@@ -8,6 +8,7 @@ took nearly half of a step of mpe2's `simple_spread`.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from pettingzoo.utils.conversions import aec_to_parallel, aec_to_parallel_wrapper
@@ -61,17 +62,17 @@ class Cycles(aec_to_parallel_wrapper):  # type: ignore[misc]
             CycleError: Somebody's turn came out of order, or an agent ended before all had acted.
         """
         cycle = self.aec_env
-        order = list(cycle.agents)
-        rewards = dict.fromkeys(order, 0.0)
-        for agent in order:
+        rewards: dict[Any, float] = defaultdict(float)
+        for agent in list(cycle.agents):
             if cycle.agent_selection != agent:
                 raise CycleError(
                     f"it is the turn of {cycle.agent_selection}, not of {agent}; all agents must "
                     "act once in the order of `agents`, and end only when all have acted"
                 )
             cycle.step(actions[agent])
-            for receiver, reward in cycle.rewards.items():
-                rewards[receiver] += reward
+            paid = cycle.rewards  # may name agents that have left, too
+            for receiver in cycle.agents:
+                rewards[receiver] += paid[receiver]
         terminations, truncations = dict(cycle.terminations), dict(cycle.truncations)
         infos = dict(cycle.infos)
         observations = {agent: cycle.observe(agent) for agent in cycle.agents}

@@ -80,6 +80,14 @@ class Relay(AECEnv):
         self._accumulate_rewards()
 
 
+class Haunted(Relay):
+    """Also says what agents are paid that have left: nothing."""
+
+    def step(self, action: Any) -> None:
+        super().step(action)
+        self.rewards = dict.fromkeys(self.possible_agents, 0.0) | self.rewards
+
+
 def both(make: Any) -> tuple[Any, Any]:
     """What PettingZoo's conversion makes of an AEC environment, and what ours does."""
     return aec_to_parallel(make()), cycles.parallel(make())
@@ -119,8 +127,9 @@ def test_mpe_is_what_its_own_conversion_gives(name: str, continuous: bool) -> No
     assert compared(theirs, ours, 40) == 5
 
 
-def test_agents_end_at_different_times_and_rewards_of_all_turns_add_up() -> None:
-    theirs, ours = both(Relay)
+@pytest.mark.parametrize("kind", [Relay, Haunted])
+def test_agents_end_at_different_times_and_rewards_of_all_turns_add_up(kind: type[Relay]) -> None:
+    theirs, ours = both(kind)
 
     assert compared(theirs, ours, 17) == 5
     ours.reset()
