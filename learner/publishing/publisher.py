@@ -65,7 +65,7 @@ class Publisher:
 
     def _check_finite(self) -> None:
         """Sums tell it of all parameters at once, so that a device is waited for only once."""
-        sums = [each.detach().sum().float() for each in self._parameters.values()]
+        sums = [each.detach().sum(dtype=torch.float32) for each in self._parameters.values()]
         found = torch.isfinite(torch.stack(sums)).tolist() if sums else []
         if not all(found):
             name = list(self._parameters)[found.index(False)]

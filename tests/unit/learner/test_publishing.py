@@ -274,6 +274,13 @@ def test_a_policy_that_diverged_is_not_published(value, graph_cache):
         publisher.publish(2)
 
 
+def test_parameters_of_half_precision_have_not_diverged_where_their_sum_is_large(graph_cache):
+    policy = Policy()
+    publisher = Publisher(policy, cache=graph_cache)
+    policy.layer.weight.data = torch.full((2, 4), 4e4, dtype=torch.float16)
+    publisher._check_finite()
+
+
 def test_a_policy_that_changed_its_shape_is_not_published():
     with pytest.raises(TemplateError, match=r"layer\.bias is .* \(3,\), but was exported as"):
         Template(plain()).fill({"layer.bias": torch.zeros(3)})
