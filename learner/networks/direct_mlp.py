@@ -6,16 +6,12 @@ by hand it is forty, and nothing is recorded.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_relu_backward = torch.ops.aten.threshold_backward.grad_input
-_tanh_backward = torch.ops.aten.tanh_backward.grad_input
+from learner.networks.in_place import IN_PLACE
 
 
 class _Layer(NamedTuple):
@@ -26,24 +22,6 @@ class _Layer(NamedTuple):
     bias: Tensor
     weight_gradient: Tensor | None
     bias_gradient: Tensor | None
-
-
-class Activation(NamedTuple):
-    """Both in place; the gradient goes from the gradient and the activation's result."""
-
-    forward: Callable[[Tensor], Tensor]
-    backward: Callable[[Tensor, Tensor], Tensor]
-
-
-ACTIVATIONS = {
-    nn.ReLU: Activation(
-        torch.relu_, lambda slope, result: _relu_backward(slope, result, 0, grad_input=slope)
-    ),
-    nn.Tanh: Activation(
-        torch.tanh_, lambda slope, result: _tanh_backward(slope, result, grad_input=slope)
-    ),
-}
-"""By the kind of layer."""
 
 
 class DirectMLP:
@@ -65,7 +43,7 @@ class DirectMLP:
             raise ValueError(f"{network} is no MLP of ReLU or tanh; call it as a module")
         self._layers = [_layer_of(layer) for layer in network if isinstance(layer, nn.Linear)]
         kinds = [type(layer) for layer in list(network)[1::2]]
-        self._activation = ACTIVATIONS[kinds[0]] if kinds else None
+        self._activation = IN_PLACE[kinds[0]] if kinds else None
 
     @staticmethod
     def fits(network: nn.Module) -> bool:
@@ -74,7 +52,7 @@ class DirectMLP:
             return False
         linear = all(type(one) is nn.Linear and one.bias is not None for one in list(network)[::2])
         kinds = {type(one) for one in list(network)[1::2]}
-        return linear and len(kinds) <= 1 and kinds <= ACTIVATIONS.keys()
+        return linear and len(kinds) <= 1 and kinds <= IN_PLACE.keys()
 
     def __call__(self, rows: Tensor) -> Tensor:
         """[N, features] to [N, outputs]; records nothing."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from learner.networks.direct_mlp import ACTIVATIONS
+from learner.networks.in_place import IN_PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,7 @@ class _RecordedMLP(torch.autograd.Function):
         weights, entered = parameters[:depth], []
         for number, (weight, bias) in enumerate(zip(weights, parameters[depth:], strict=True)):
             if number:
-                ACTIVATIONS[type(activation)].forward(rows)
+                IN_PLACE[type(activation)].forward(rows)
             entered.append(rows)
             # Few columns want their numbers in the order of the transposed weight.
             narrows = weight.shape[1] > weight.shape[2]
@@ -82,6 +82,6 @@ class _RecordedMLP(torch.autograd.Function):
             of_biases.append(slopes.sum(1, keepdim=True))
             if number:
                 slopes = torch.bmm(slopes, weight.mT)
-                ACTIVATIONS[type(ctx.activation)].backward(slopes, rows)
+                IN_PLACE[type(ctx.activation)].backward(slopes, rows)
         of_rows = torch.bmm(slopes, weight.mT) if ctx.needs_input_grad[1] else None
         return None, of_rows, *reversed(of_weights), *reversed(of_biases)
