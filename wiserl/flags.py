@@ -207,23 +207,26 @@ def value_of(arguments: Sequence[str], flag: str) -> str | None:
     """The last value that a command line gives a flag, without parsing the rest; None for none."""
     found = None
     for i, argument in enumerate(arguments):
-        if argument == flag and i + 1 < len(arguments):
+        name, separator, value = argument.partition("=")
+        if name.replace("_", "-") != flag:  # tyro takes --init_from as well
+            continue
+        if separator:
+            found = value
+        elif i + 1 < len(arguments):
             found = arguments[i + 1]
-        elif argument.startswith(f"{flag}="):
-            found = argument.partition("=")[2]
     return found
 
 
 def with_runs(arguments: Sequence[str]) -> list[str]:
-    """The arguments, with the run's own folder where a flag names one above it."""
+    """The arguments, with the run's own folder where a flag names one above it; says which."""
     named = [
         ("--resume", runs.SETTINGS, value_of(arguments, "--resume")),
         ("--init-from", runs.POLICY, value_of(arguments, "--init-from")),
     ]
     found = list(arguments)
     for flag, having, folder in named:
-        run = runs.meant(Path(folder), having) if folder else None
-        if run is not None and run != Path(str(folder)):
+        if folder and (run := runs.meant(Path(folder), having)) != Path(folder):
+            runs.tell(Path(folder), run)
             found += [flag, str(run)]
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from common.errors import WiseRLError
@@ -30,6 +31,12 @@ def meant(path: Path, having: str) -> Path:
     found = [file for pattern in patterns for file in path.glob(pattern)]
     latest = max(found, key=lambda file: file.stat().st_mtime, default=None)
     return path if latest is None else latest.parent
+
+
+def tell(path: Path, run: Path) -> None:
+    """Tells a person which run was taken, where they named a folder above it."""
+    if run != path:
+        print(f"wiserl: the newest run is {run}", file=sys.stderr)
 
 
 def chosen(path: Path) -> RunFolder:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import sys
 from pathlib import Path  # noqa: TC003 - flags are made from the types
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,8 +88,7 @@ def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
     parsed = tyro.cli(EvalFlags, prog="wiserl eval", args=list(arguments))
     folder = runs.chosen(parsed.run)
-    if folder.path != parsed.run:
-        print(f"wiserl: the newest run is {folder.path}", file=sys.stderr)
+    runs.tell(parsed.run, folder.path)
     from wiserl.evaluate import evaluate
     from wiserl.sides import beside_chance, described
 

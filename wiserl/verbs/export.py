@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path  # noqa: TC003 - flags are made from the types
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,8 +47,7 @@ def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
     parsed = tyro.cli(ExportFlags, prog="wiserl export", args=list(arguments))
     folder = runs.chosen(parsed.run)
-    if folder.path != parsed.run:
-        print(f"wiserl: the newest run is {folder.path}", file=sys.stderr)
+    runs.tell(parsed.run, folder.path)
     path = parsed.output or folder.path / "export" / "policy.onnx"
     if path.suffix != ENDING:
         raise InvalidFieldError("output", f"{path} does not end in {ENDING}")

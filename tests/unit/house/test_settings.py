@@ -114,16 +114,24 @@ def test_counts_are_written_as_people_write_them():
     assert (found["run"].total_steps, found["run"].eval_points) == (2_000_000, 10)
 
 
-def test_a_flag_names_the_run_that_is_newest_below_a_folder(tmp_path):
+def test_a_flag_names_the_run_that_is_newest_below_a_folder(tmp_path, capsys):
     for age, name in ((20, "new"), (30, "old")):
         config = tmp_path / "CartPole-v1" / "ppo" / name / "config.yaml"
         config.parent.mkdir(parents=True)
         config.touch()
         os.utime(config, (1_000_000 - age, 1_000_000 - age))
     found = flags.with_runs(["--resume", str(tmp_path), "--seed", "1"])
-    assert flags.value_of(found, "--resume") == str(config.parent.with_name("new"))
+    newest = str(config.parent.with_name("new"))
+    assert flags.value_of(found, "--resume") == newest
+    assert capsys.readouterr().err == f"wiserl: the newest run is {newest}\n"
     as_they_are = ["ppo", "--resume", str(config.parent), f"--init-from={tmp_path}"]
     assert flags.with_runs(as_they_are) == as_they_are
+
+
+def test_a_flag_may_be_written_with_underscores():
+    assert flags.value_of(["--init_from", "a", "--init_from=b"], "--init-from") == "b"
+    found, _ = parsed("--init_from", "a")
+    assert str(found["house"].init_from) == "a"
 
 
 def test_an_unknown_flag_ends_with_the_nearest(capsys):
