@@ -41,8 +41,8 @@ COMPLETION = "--print-completion"
 USAGE_ERROR, ERROR, INTERRUPTED, BROKEN_PIPE = 2, 1, 130, 141
 
 _OBJECTS_BETWEEN_COLLECTIONS = 20_000
-"""Imports make ten times as many, all of which stay: to look for garbage among them after every
-700, as Python does, is a tenth of a start."""
+"""Imports make ten times as many, all of which stay: to look for garbage among them as often as
+Python does is a tenth of a start."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
