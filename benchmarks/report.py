@@ -33,12 +33,14 @@ Made by `benchmarks/report.py` from the data in `benchmarks/results/`; do not ed
 
 ## Learning
 
-A seed's score is the mean return of its final policy in 100 greedy episodes on fixed evaluation
-seeds. IQM is the interquartile mean over seeds, in brackets its 95 % bootstrap interval. Presets
-were tuned on seeds 0 to 5; the seeds here were named before the first run. The presets of TD3 and
-IMPALA were changed after runs on seeds from 100 on, TD3's because it missed its gate on them; so
-theirs begin at 110. "Steps to the gate" is when the mean of the last 100 *training* episodes, which
-explore, first reached the gate.
+A seed's score is the mean return of its final policy in 100 greedy episodes (of several agents in
+512) on fixed evaluation seeds. IQM is the interquartile mean over seeds, in brackets its 95 %
+bootstrap interval. Presets were tuned on seeds 0 to 5; the seeds here were named before they were
+run, all but two lots of them before the first one was: 110 to 119 of TRPO on Pendulum and 105 to
+109 of PPO on LunarLander were added where the first seeds had left the interval beside the peer's
+too wide to judge. All count. The presets of TD3 and IMPALA were changed after runs on seeds from
+100 on, TD3's because it missed its gate on them; so theirs begin at 110. "Steps to the gate" is
+when the mean of the last 100 *training* episodes, which explore, first reached the gate.
 
 """
 
