@@ -2,7 +2,8 @@
 
 Events are snake_case names with key-values: `logger.info("sampler_registered", index=0)`.
 `WISERL_LOG_LEVEL` (debug, info, warning, error; info by default) says what is written. A process
-that is not ours, which only imports WiseRL, is not told how a run goes: warnings and errors alone.
+that is not ours, which only imports WiseRL, is not told how a run goes unless the variable is set:
+its default there is warning.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class _Output:
     """
 
     def __init__(self) -> None:
-        self.threshold = _LEVELS["warning"]
+        named = os.environ.get(LEVEL_VARIABLE, "").lower()
+        self.threshold = _LEVELS.get(named, _LEVELS["warning"])
         self.context: dict[str, object] = {}
         self.bound: list[dict[str, object]] = []
         self._stream: TextIO | None = None

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -129,12 +130,20 @@ def test_stderr_is_what_it_is_at_every_line(monkeypatch):
     assert [line["event"] for line in lines(now)] == ["second"]
 
 
-def test_who_only_imports_us_reads_of_what_is_wrong_alone():
+@pytest.mark.parametrize(
+    ("level", "read"),
+    [("", ["something_is_not"]), ("Info", ["all_is_well", "something_is_not"]), ("error", [])],
+)
+def test_who_only_imports_us_reads_of_what_is_wrong_alone_unless_asked(level, read):
     program = (
         "from common import logging; logger = logging.Logger();"
         "logger.info('all_is_well'); logger.warning('something_is_not')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, logging.LEVEL_VARIABLE: level},
     )
-    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["something_is_not"]
+    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == read
