@@ -70,3 +70,21 @@ async def join(stub: Any, sampler_id: str = A, **fields: object) -> Any:
     """Registers and pulls once."""
     await stub.Register(register_request(sampler_id, **fields), timeout=SECONDS)
     return await stub.PullWeights(pull_request(sampler_id), timeout=SECONDS)
+
+
+def pull_after(news: learner_pb2.PullWeightsResponse) -> learner_pb2.PullWeightsRequest:
+    """A pull of A's that has all that it was told."""
+    return pull_request(
+        A,
+        have_version=news.version,
+        have_model_sha256=news.model_sha256,
+        have_grants_revision=news.grants_revision,
+    )
+
+
+async def held_pull(server: FrontServer, stub: Any) -> tuple[Any, learner_pb2.PullWeightsRequest]:
+    """A call of A's that waits in the server for news, and what it asks."""
+    known = pull_after(await join(stub))
+    waiting = stub.PullWeights(known, timeout=SECONDS)
+    await reached(server, A)
+    return waiting, known

@@ -4,7 +4,17 @@ import asyncio
 
 import grpc
 import pytest
-from front_server import SECONDS, A, call, good_push, join, open_round, reached, refused
+from front_server import (
+    SECONDS,
+    A,
+    call,
+    good_push,
+    held_pull,
+    join,
+    open_round,
+    reached,
+    refused,
+)
 from front_support import (
     RUN,
     make_coordinator,
@@ -29,10 +39,7 @@ def test_draining_answers_every_call_unavailable(serve):
     open_round(server)
 
     async def talk(stub):
-        news = await join(stub)
-        known = pull_request(A, have_version=1, have_grants_revision=news.grants_revision)
-        waiting = stub.PullWeights(known, timeout=SECONDS)
-        await reached(server, A)
+        waiting, _ = await held_pull(server, stub)
         with server.locked() as coordinator:
             coordinator.drain()
         found = [await refused(waiting)]
@@ -100,11 +107,11 @@ def test_watching_a_learner_that_drains(serve):
         await stream.read()
         with server.locked() as coordinator:
             coordinator.drain()
-        return await stream.read(), await refused(stream.read())
+        while (await stream.read()).phase != learner_pb2.RUN_PHASE_DRAINING:
+            pass
+        return await refused(stream.read())
 
-    state, status = call(server, talk)
-    assert state.phase == learner_pb2.RUN_PHASE_DRAINING
-    assert status.code == Code.UNAVAILABLE
+    assert call(server, talk).code == Code.UNAVAILABLE
 
 
 def test_watching_another_run(serve):

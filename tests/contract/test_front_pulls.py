@@ -3,7 +3,17 @@
 import asyncio
 import time
 
-from front_server import SECONDS, A, call, join, open_round, reached, refused
+from front_server import (
+    SECONDS,
+    A,
+    call,
+    held_pull,
+    join,
+    open_round,
+    pull_after,
+    reached,
+    refused,
+)
 from front_support import (
     publication,
     pull_request,
@@ -14,8 +24,6 @@ from common.errors import Reason
 from common.statuses import Code
 from learner.front import server as front_server
 from learner.front.settings import Limits
-
-QUICK = Limits(wait_milliseconds=100, lease_milliseconds=300)
 
 
 def test_a_version_that_is_gone(serve):
@@ -35,10 +43,7 @@ def test_a_second_pull_ends_the_first(serve):
     open_round(server)
 
     async def talk(stub):
-        news = await join(stub)
-        known = pull_request(A, have_version=1, have_grants_revision=news.grants_revision)
-        first = stub.PullWeights(known, timeout=SECONDS)
-        await reached(server, A)
+        first, known = await held_pull(server, stub)
         known.wait_milliseconds = 0
         await stub.PullWeights(known, timeout=SECONDS)
         return await refused(first)
@@ -52,15 +57,7 @@ def test_a_waiting_pull_is_answered_by_a_publication(serve):
     open_round(server)
 
     async def talk(stub):
-        news = await join(stub)
-        known = pull_request(
-            A,
-            have_version=1,
-            have_model_sha256=news.model_sha256,
-            have_grants_revision=news.grants_revision,
-        )
-        waiting = stub.PullWeights(known, timeout=SECONDS)
-        await reached(server, A)
+        waiting, _ = await held_pull(server, stub)
         with server.locked() as coordinator:
             coordinator.publish(publication(2))
         return await waiting
@@ -70,19 +67,12 @@ def test_a_waiting_pull_is_answered_by_a_publication(serve):
 
 
 def test_a_pull_without_news_is_answered_after_its_wait(serve):
-    server = serve(limits=QUICK)
+    server = serve(limits=Limits(wait_milliseconds=100))
     open_round(server)
 
     async def talk(stub):
         news = await join(stub)
-        sha = news.model_sha256
-        known = pull_request(
-            A,
-            have_version=1,
-            have_model_sha256=sha,
-            have_grants_revision=news.grants_revision,
-        )
-        return news, await stub.PullWeights(known, timeout=SECONDS)
+        return news, await stub.PullWeights(pull_after(news), timeout=SECONDS)
 
     news, later = call(server, talk)
     assert later.grants == news.grants
@@ -91,7 +81,7 @@ def test_a_pull_without_news_is_answered_after_its_wait(serve):
 
 def test_a_lease_ends_by_itself(serve):
     """Nobody calls: the server's own clock ends the lease, and training is told."""
-    server = serve(limits=QUICK)
+    server = serve(limits=Limits(wait_milliseconds=100, lease_milliseconds=300))
     call(server, lambda stub: stub.Register(register_request(A), timeout=SECONDS))
     assert server.wait(lambda coordinator: coordinator.samplers == 0 or None)
 

@@ -7,16 +7,8 @@ import threading
 
 import grpc
 import pytest
-from front_server import SECONDS, call, reached, refused
-from front_support import (
-    COLUMNS,
-    Part,
-    make_batch,
-    publication,
-    pull_request,
-    push_request,
-    register_request,
-)
+from front_server import SECONDS, A, call, reached, refused
+from front_support import COLUMNS, Part, make_batch, publication, push_request, register_request
 
 from common.errors import Reason
 from common.statuses import Code
@@ -26,7 +18,6 @@ from learner.front.sharing import pushes_of
 from learner.rate_limiter import LimiterSettings, RateLimiter
 from protos.wiserl.v1 import learner_pb2
 
-A = "sampler-a"
 ACCEPTED, ENDED = learner_pb2.VERDICT_ACCEPTED, learner_pb2.VERDICT_ENDED
 
 
@@ -58,10 +49,15 @@ def updated(server, count):
         coordinator.updated(count)
 
 
-async def held(server, stub, sequence=2):
-    """A push that waits in the server, behind one that took the room."""
+async def fill(stub):
+    """Takes all the room there is with A's first push."""
     await stub.Register(register_request(A, 1), timeout=SECONDS)
     await stub.PushTrajectories(push_of(1), timeout=SECONDS)
+
+
+async def held(server, stub, sequence=2):
+    """A push that waits in the server, behind one that took the room."""
+    await fill(stub)
     waiting = stub.PushTrajectories(push_of(sequence), timeout=SECONDS)
     await reached(server, pushes_of(A))
     return waiting
@@ -83,7 +79,9 @@ def test_a_push_that_finds_no_room_is_told_when_to_come_again(flowing):
     server, store = flowing(limits=Limits(push_deadline_milliseconds=150))
 
     async def talk(stub):
-        status = await refused(await held(server, stub))
+        await fill(stub)
+        # It is sent away so soon that to look for it where it waits might be too late.
+        status = await refused(stub.PushTrajectories(push_of(2), timeout=SECONDS))
         updated(server, 2)
         return status, await stub.PushTrajectories(push_of(2), timeout=SECONDS)
 
@@ -119,7 +117,7 @@ def test_a_caller_who_hangs_up_leaves_nothing(flowing):
         waiting.cancel()
         await reached(server, pushes_of(A), 0)
         updated(server, 2)
-        await stub.PullWeights(pull_request(A), timeout=SECONDS)
+        await stub.GetRun(learner_pb2.GetRunRequest(), timeout=SECONDS)
         before = store.inserted
         return before, (await stub.PushTrajectories(push_of(2), timeout=SECONDS)).verdict
 
@@ -205,9 +203,9 @@ def train(server):
 def test_many_samplers_and_a_learner_meet_the_budget(flowing, window):
     """Everybody waits for somebody now and then, pushes are sent away, and it ends: exactly."""
     budget = 301
-    server, store = flowing(
-        total_steps=budget, window=window, limits=Limits(push_deadline_milliseconds=30)
-    )
+    # Nobody pulls: the leases must last for as long as all this takes.
+    limits = Limits(push_deadline_milliseconds=30, lease_milliseconds=60_000)
+    server, store = flowing(total_steps=budget, window=window, limits=limits)
     thread = threading.Thread(target=train, args=[server], daemon=True)
     thread.start()
 
