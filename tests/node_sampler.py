@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import hashlib
 import os
@@ -11,6 +10,7 @@ import subprocess
 from importlib import util
 from pathlib import Path
 
+import processes
 import pytest
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples/sampler-node"
@@ -67,8 +67,7 @@ def _install(path: str, npm: list[str]) -> None:
     """Does what the README says, where it was not done for these versions."""
     want = hashlib.sha256((EXAMPLE / "package-lock.json").read_bytes()).hexdigest()
     done = EXAMPLE / "node_modules/.installed"
-    with (EXAMPLE / "package.json").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with processes.one_at_a_time("npm"):
         if done.exists() and done.read_text() == want:
             return
         result = subprocess.run(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,10 +27,30 @@ SMALL_ROUNDS = ("--n-envs", "8", "--n-steps", "64", "--n-minibatches", "2", "--e
 SMALL_ROUNDS += ("--eval-points", "0", "--final-eval-episodes", "4")
 
 
+_held: list[socket.socket] = []
+
+
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port of this machine's loopback on which nobody but the test will listen.
+
+    It stays bound, without listening, until these tests are over: the kernel gives it to nobody who
+    asks for any port, also between two learners that take turns on it. Whoever asks for it by its
+    number may have it, as long as nobody listens there (SO_REUSEADDR, which servers set).
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    _held.append(holder)
+    return int(holder.getsockname()[1])
+
+
+@contextlib.contextmanager
+def one_at_a_time(what: str) -> Iterator[None]:
+    """Within it no other process of these tests does the same, such as installing something."""
+    path = Path(tempfile.gettempdir()) / f"wiserl-tests-{os.getuid()}-{what}.lock"
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def wiserl(*arguments: str) -> list[str]:

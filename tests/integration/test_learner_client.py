@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import math
 import random
-import socket
 
 import grpc
 import pytest
 from fake_learner import NEVER, FakeLearner, Refuse, registration, run_of, serving, weights
+from processes import free_port
 
 from common.statuses import Code
 from protos.wiserl.v1 import learner_pb2
@@ -66,7 +66,10 @@ def test_the_same_push_again_until_there_is_an_answer(passing):
 def test_a_deadline_means_the_same_push_again():
     answer, learner = push(NEVER, ACCEPTED, run=run_of(push_deadline_milliseconds=50))
     assert answer == ACCEPTED
-    assert learner.requests["PushTrajectories"] == [PUSH] * 2
+    # Twice, or more often where the machine is too busy to answer the second one in time.
+    asked = learner.requests["PushTrajectories"]
+    assert len(asked) >= 2
+    assert asked == [PUSH] * len(asked)
 
 
 def test_a_push_that_takes_longer_than_its_deadline_gets_longer():
@@ -257,12 +260,6 @@ def test_a_proxy_is_not_asked_for_this_machine(monkeypatch):
     learner = FakeLearner()
     against(learner, lambda client: client.register(learner_pb2.RegisterRequest()))
     assert learner.calls == ["GetRun", "Register"]
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def test_nobody_there_for_too_long():

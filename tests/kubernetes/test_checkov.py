@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from processes import one_at_a_time
 
 CHECKOV = "checkov==3.3.30"
 
@@ -34,11 +35,12 @@ def checkov():
     """Its program."""
     folder = Path(sys.prefix) / CHECKOV.replace("==", "-")
     done = folder / ".installed"
-    if not done.exists():
-        venv.create(folder, clear=True, with_pip=True)
-        install = ["-m", "pip", "install", "--quiet", CHECKOV]
-        subprocess.run([folder / "bin/python", *install], check=True, timeout=500)
-        done.touch()
+    with one_at_a_time("checkov"):
+        if not done.exists():
+            venv.create(folder, clear=True, with_pip=True)
+            install = ["-m", "pip", "install", "--quiet", CHECKOV]
+            subprocess.run([folder / "bin/python", *install], check=True, timeout=500)
+            done.touch()
     return folder / "bin/checkov"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from processes import until
+from processes import one_at_a_time, until
 from scraped_run import LEARNERS, ROOT, ScrapedRun, alerts
 
 DASHBOARD = ROOT / "deploy/grafana/dashboards/wiserl.json"
@@ -39,19 +39,25 @@ def metrics_of(expression):
 @pytest.fixture(scope="module")
 def prometheus():
     """Debian's package, brought where it is missing."""
-    if not (shutil.which("prometheus") and shutil.which("promtool")):
-        if os.geteuid() != 0 or not Path("/usr/bin/apt-get").exists():
-            pytest.skip("there is no prometheus, and only root on Debian can be given one")
-        apt = ["apt-get", "-qq", "-y", "--no-install-recommends"]
-        for step in (["update"], ["install", "prometheus"]):
-            subprocess.run(
-                [*apt, *step],
-                env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-                stdout=subprocess.DEVNULL,
-                timeout=300,
-                check=True,
-            )
+    with one_at_a_time("prometheus"):
+        if not (shutil.which("prometheus") and shutil.which("promtool")):
+            bring()
     return shutil.which("prometheus")
+
+
+def bring():
+    """Installs Prometheus."""
+    if os.geteuid() != 0 or not Path("/usr/bin/apt-get").exists():
+        pytest.skip("there is no prometheus, and only root on Debian can be given one")
+    apt = ["apt-get", "-qq", "-y", "--no-install-recommends"]
+    for step in (["update"], ["install", "prometheus"]):
+        subprocess.run(
+            [*apt, *step],
+            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+            stdout=subprocess.DEVNULL,
+            timeout=300,
+            check=True,
+        )
 
 
 @pytest.mark.slow
