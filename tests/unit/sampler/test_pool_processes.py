@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import select
 import signal
@@ -189,9 +190,9 @@ def test_a_flood_on_stdout_corrupts_nothing(made):
 
 
 def test_slow_is_not_hung(made):
-    pool = made("Slow", envs_per_worker=2, step_timeout_seconds=0.8)
+    pool = made("Slow", envs_per_worker=2, step_timeout_seconds=2)
     ready(pool, pool_models.uniform_choice)
-    pool.submit(0, RollTask(1, (0, 1), 4))  # 1.4 s in all, 0.2 s a step
+    pool.submit(0, RollTask(1, (0, 1), 8))  # 2.8 s in all, 0.2 s a step
     (event,) = wait_for(pool)
     assert isinstance(event, SegmentRolled)
 
@@ -239,7 +240,7 @@ def test_a_model_that_fails_its_golden_vector_is_the_end(made):
 
 
 def test_cancelled_tasks_are_not_heard_of(made):
-    pool = made("Slow", envs_per_worker=1, seconds=0.05)
+    pool = made("Slow", envs_per_worker=1, seconds=0.2)
     ready(pool, pool_models.uniform_choice)
     pool.submit(0, RollTask(1, (0,), 6))
     until(lambda: pool.progress().rows_rolled > 0)
@@ -278,7 +279,8 @@ def test_queued_tasks_start_with_the_newest_policy_and_scalars_if_they_ask_for_i
 
 
 def test_a_new_registration_drops_all_tasks(made):
-    pool = made("Slow", envs_per_worker=1, seconds=0.02)
+    # So slow that the first task is still under way when the new registration comes.
+    pool = made("Slow", envs_per_worker=1, seconds=0.2)
     ready(pool, pool_models.uniform_choice)
     for task_id in range(5):
         pool.submit(0, RollTask(task_id, (0,), 10))
@@ -389,7 +391,8 @@ def test_a_killed_supervisor_leaves_no_process_and_no_shared_memory(how, in_thre
     supervisor.wait()
     supervisor.stdout.close()
     until(lambda: not any(map(alive, family)))
-    assert set(os.listdir("/dev/shm")) <= before  # noqa: PTH208, S108
+    # Other tests beside this one may have something there for a moment.
+    until(lambda: set(os.listdir("/dev/shm")) <= before)  # noqa: PTH208, S108
 
 
 def test_replacements_leak_no_descriptors(made, tmp_path):
@@ -405,11 +408,15 @@ def test_replacements_leak_no_descriptors(made, tmp_path):
     def descriptors(pid):
         return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
 
+    def counts():
+        return [descriptors(pid) for pid in ("self", pool._process.pid)]
+
     lose()
-    counts = [descriptors(pid) for pid in ("self", pool._process.pid)]
+    before = counts()
     lose()
     lose()
-    assert [descriptors(pid) for pid in ("self", pool._process.pid)] == counts
+    # What belonged to the last of them, or to an earlier test, may be closed a moment later.
+    until(lambda: all(map(operator.le, counts(), before)))
 
 
 def test_a_replacement_knows_what_its_predecessor_was_told(made, tmp_path):
