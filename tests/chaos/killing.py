@@ -121,15 +121,23 @@ class Run(contextlib.ExitStack):
         self.until(f"{steps} steps", lambda: self.look().environment_steps >= steps)
 
     def until_new_steps(self) -> None:
-        """Waits until samplers have brought something to this process."""
+        """Waits until samplers have brought something to this process, if anything is to come."""
         before = self.kills[-1].totals.environment_steps if self.kills else 0
-        self.until_steps(before + 1)
+        self.until_steps(min(before + 1, self._budget))
         print(f"rows {time.monotonic() - self._began:.1f} s after the start")  # noqa: T201
 
-    def until_a_checkpoint_is_written(self) -> None:
-        """Waits until the learner is in the middle of one."""
+    def until_the_first_checkpoint(self) -> None:
+        """Waits until the learner is in the middle of it, or through where that is over at once."""
         folder = RunFolder(self.path).checkpoints
-        self.until("a checkpoint being written", lambda: any(folder.glob(".generation-*")))
+        self.until("a checkpoint", lambda: any(folder.glob("*generation-*")))
+
+    def let_pass(self, seconds: float, steps: int) -> None:
+        """Waits for so long, but on a quick machine not beyond so many environment steps."""
+        end = time.monotonic() + seconds
+        self.until(
+            f"{seconds} s",
+            lambda: time.monotonic() >= end or self.look().environment_steps >= steps,
+        )
 
     def look(self) -> Totals:
         """The header as it is now."""

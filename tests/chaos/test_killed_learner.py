@@ -80,15 +80,17 @@ def test_a_ring_in_files_has_every_acknowledged_row_once(tmp_path, draw):
     """Within the first checkpoint, while it starts, anywhere, and in the final evaluation."""
     budget = 2_000 * KILLS
     command = [*DQN, *OFTEN, *buffer(budget), "--replay-storage", "disk"]
-    anywhere = sorted(draw.sample(range(budget // 5, budget), max(0, KILLS - 3)))
+    # Not so late that it could be over before it is killed; the end has a kill of its own.
+    anywhere = range(budget // 5, budget * 4 // 5)
+    instants = sorted(draw.sample(anywhere, max(0, KILLS - 3)))
     with Run(tmp_path, command, budget) as run:
-        run.until_a_checkpoint_is_written()
+        run.until_the_first_checkpoint()
         run.kill()
         run.resume()
-        time.sleep(draw.uniform(0.0, 2.0))
+        run.let_pass(draw.uniform(0.0, 2.0), steps=budget // 5)
         run.kill()
         run.resume()
-        killing.kill_at_random(run, draw, anywhere)
+        killing.kill_at_random(run, draw, instants)
         run.until_steps(budget)
         run.kill()
         run.resume()
@@ -110,7 +112,7 @@ def test_a_replay_in_memory_is_counted_as_lost(tmp_path, draw):
         run.kill()
         run.resume(*OFTEN)
         run.until_new_steps()
-        run.until_a_checkpoint_is_written()
+        run.until_the_first_checkpoint()
         last = run.kill()
         run.resume()
         totals = run.finish()
@@ -131,7 +133,7 @@ def test_rounds_that_are_in_no_checkpoint_are_counted_as_lost(tmp_path, draw):
         run.until_new_steps()
         run.kill()
         run.resume(*OFTEN)
-        run.until_a_checkpoint_is_written()
+        run.until_the_first_checkpoint()
         run.kill()
         run.resume()
         totals = run.finish()
