@@ -147,10 +147,13 @@ class Podman:
         (found,) = json.loads(self.run("inspect", container))
         return dict(found)
 
+    def running(self) -> list[str]:
+        """The containers that run."""
+        return self.run("ps", "--format", "{{.Names}}").split()
+
     def samplers(self) -> list[str]:
-        """The samplers' containers."""
-        names = self.run("ps", "--format", "{{.Names}}").split()
-        return sorted(name for name in names if name.endswith("-sampler"))
+        """Those of them that are samplers."""
+        return sorted(name for name in self.running() if name.endswith("-sampler"))
 
     def watch(self) -> Document:
         """What `wiserl watch` says, asked over TLS with the viewer's token."""

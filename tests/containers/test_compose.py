@@ -57,6 +57,8 @@ def test_sixteen_samplers_learn_and_come_and_go(compose):
         WISERL_N_ENVS=16,
         WISERL_ENVS_PER_WORKER=1,
         WISERL_TOTAL_STEPS=400_000,
+        # Else a quick machine is through with much of it before the last one is there.
+        WISERL_EXPECT_SAMPLERS=16,
     )
     began = time.monotonic()
     project.up(16)
