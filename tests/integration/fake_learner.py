@@ -19,6 +19,9 @@ from common.signature import ColumnKey, ColumnSpec, GraphInput, GraphOutput, Rol
 from common.statuses import Code
 from protos.wiserl.v1 import learner_pb2, learner_pb2_grpc
 
+PATIENCE_SECONDS = 100.0
+"""A guard against hanging, within the time that a test has."""
+
 SIGNATURE = Signature(
     inputs=(GraphInput("observation", Role.OBSERVATION, np.dtype("float32"), (2,)),),
     outputs=(GraphOutput("action", Role.ACTION, np.dtype("int64")),),
@@ -157,10 +160,10 @@ class FakeLearner(learner_pb2_grpc.LearnerServiceServicer):
             await news.wait()
         self._waiting.remove(news)
 
-    def wait_for(self, ready, timeout=30):
+    def wait_for(self, ready):
         """Waits, outside of the server's loop, until `ready(self)` holds."""
         with self._news:
-            assert self._news.wait_for(lambda: ready(self), timeout), self.calls
+            assert self._news.wait_for(lambda: ready(self), PATIENCE_SECONDS), self.calls
 
     async def GetRun(self, request, context):  # noqa: N802
         return await self._answer("GetRun", request, context)
@@ -213,7 +216,7 @@ def served(learner, port=0):
     thread = threading.Thread(target=work, name="fake-learner")
     thread.start()
     try:
-        assert started.wait(10)
+        assert started.wait(PATIENCE_SECONDS)
         yield found[0]
     finally:
         loop.call_soon_threadsafe(stop.set)

@@ -335,18 +335,11 @@ def test_documented_python_runs(tmp_path):
         )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("command", sorted(BESIDE_A_LEARNER))
 def test_a_command_runs_beside_a_learner(command, checkout, tmp_path):
-    port = str(free_port())
+    port = str(processes.free_port())
     variables = environment(WISERL_RUNS=str(tmp_path))
     learner = subprocess.Popen(
         ["bash", "-c", "exec " + LEARNER.replace("5555", port)],
@@ -367,7 +360,7 @@ def test_a_command_runs_beside_a_learner(command, checkout, tmp_path):
             timeout=240,
         )
         assert result.returncode == 0, result.stdout + result.stderr
-        output, _ = learner.communicate(timeout=60)
+        output, _ = learner.communicate(timeout=200)
         assert learner.returncode == 0, output
     finally:
         learner.kill()
@@ -386,35 +379,40 @@ def answers(port: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_commands_watch_a_run_to_its_end(checkout, tmp_path):
-    port = str(free_port())
-    variables = environment(WISERL_RUNS=str(tmp_path))
+    port = str(processes.free_port())
+    variables = environment(WISERL_RUNS=str(tmp_path / "runs"))
+    sampler = ".venv/bin/wiserl sampler --learner 127.0.0.1:5555"
+    numbers = {command: n for n, command in enumerate((LEARNER, sampler, *LOOKS, *WATCHING))}
 
-    def started(command: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            ["bash", "-c", "exec " + command.replace("5555", port)],
-            cwd=checkout,
-            env=variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def said(command: str) -> str:
+        return (tmp_path / f"{numbers[command]}.log").read_text()
+
+    def started(command: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / f"{numbers[command]}.log").open("wb") as log:
+            return subprocess.Popen(
+                ["bash", "-c", "exec " + command.replace("5555", port)],
+                cwd=checkout,
+                env=variables,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
 
     running = {LEARNER: started(LEARNER)}
     try:
         processes.until("a learner", lambda: answers(int(port)))
         for command in sorted(LOOKS):
             running[command] = started(command)
-            output, _ = running[command].communicate(timeout=60)
-            assert "CartPole-v1" in output
+            assert running[command].wait(200) == 0, said(command)
+            assert "CartPole-v1" in said(command)
         running |= {command: started(command) for command in sorted(WATCHING)}
-        sampler = ".venv/bin/wiserl sampler --learner 127.0.0.1:5555"
+        # Without a sampler the run does not begin, and so is not over before it is watched.
+        for command in WATCHING:
+            processes.until("somebody who watches", lambda command=command: said(command))
         running[sampler] = started(sampler)
         for command in (*WATCHING, LEARNER, sampler):
-            output, _ = running[command].communicate(timeout=200)
-            assert running[command].returncode == 0, f"{command}: {output}"
-            assert "finished" in output or command not in WATCHING
-        assert [running[command].returncode for command in LOOKS] == [0, 0]
+            assert running[command].wait(200) == 0, f"{command}: {said(command)}"
+            assert "finished" in said(command) or command not in WATCHING
     finally:
         for process in running.values():
             process.kill()
-            process.communicate()
+            process.wait()

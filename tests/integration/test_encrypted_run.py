@@ -37,7 +37,8 @@ def learner(tmp_path, credentials):
         *("--port", str(port), "--status-port", str(status), "--recover"),
         *("--tls-cert", str(own / "cert.pem"), "--tls-key", str(own / "key.pem")),
         *("--tls-client-ca", str(own / "ca.pem"), "--tokens-file", str(own / "tokens")),
-        *("--checkpoint-seconds", "0.2", "--total-steps", "200000", *SMALL_ROUNDS),
+        # More than any machine takes while a test looks: it is always stopped.
+        *("--checkpoint-seconds", "0.2", "--total-steps", "100000000", *SMALL_ROUNDS),
     )
     return command, port, status
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ pytestmark = [
     pytest.mark.usefixtures("own_graph_cache"),
 ]
 
-PATIENCE = 300
+PATIENCE = 400
 FEW_EVALUATIONS = ("--eval-points", "1", "--eval-episodes", "4", "--final-eval-episodes", "20")
 
 
@@ -67,16 +68,18 @@ def test_beside_a_python_sampler_behind_mutual_tls(tmp_path):
     address = f"localhost:{port}"
     command = learner(tmp_path, "ppo", port, *guarded, "--expect-samplers", "2")
     flags = ["--learner", address, *client(theirs)]
-    with (
-        process(command, tmp_path / "learner.log") as learning,
-        process(
-            node_sampler.sampler(*flags, "--envs", "4", "--name", "node"), tmp_path / "node.log"
-        ) as node,
-        process(
-            wiserl("sampler", *flags, "--workers", "1", "--envs-per-worker", "4"),
-            tmp_path / "python.log",
-        ) as python,
-    ):
+    with contextlib.ExitStack() as stack:
+
+        def start(command, name):
+            return stack.enter_context(process(command, tmp_path / f"{name}.log"))
+
+        learning = start(command, "learner")
+        node = start(node_sampler.sampler(*flags, "--envs", "4", "--name", "node"), "node")
+        # Who is the first one, and rolls which environments, is no matter of chance.
+        until("the first sampler", lambda: '"registered"' in log(tmp_path / "node.log"))
+        python = start(
+            wiserl("sampler", *flags, "--workers", "1", "--envs-per-worker", "4"), "python"
+        )
         until("steps", lambda: processes.steps_so_far(tmp_path / "runs") > 2_000)
         watched = subprocess.run(
             wiserl("watch", address, "--once", "--json", *client(viewer)),
@@ -119,9 +122,9 @@ def test_wrong_token_and_wrong_authority(tmp_path):
     guarded = ("--tls-cert", str(own / "cert.pem"), "--tls-key", str(own / "key.pem"))
     guarded += ("--tokens-file", str(own / "tokens"))
 
-    def sampled(authority, token):
+    def sampled(authority, token, patience):
         command = node_sampler.sampler(
-            *("--learner", f"localhost:{port}", "--connect-timeout-seconds", "3"),
+            *("--learner", f"localhost:{port}", "--connect-timeout-seconds", patience),
             *("--tls-ca", str(authority / "sampler/ca.pem")),
             *("--token-file", str(token / "sampler/token")),
         )
@@ -130,9 +133,9 @@ def test_wrong_token_and_wrong_authority(tmp_path):
 
     with process(learner(tmp_path, "ppo", port, *guarded), tmp_path / "learner.log"):
         until("a learner", lambda: "learner_listening" in log(tmp_path / "learner.log"))
-        code, said = sampled(credentials, tmp_path / "others")
+        code, said = sampled(credentials, tmp_path / "others", "100")
         assert (code, "TOKEN_UNKNOWN" in said) == (4, True), said
-        code, said = sampled(tmp_path / "others", credentials)
+        code, said = sampled(tmp_path / "others", credentials, "3")
         assert (code, "certificate" in said) == (3, True), said
 
 

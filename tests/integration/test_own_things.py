@@ -282,12 +282,16 @@ def test_a_network_that_is_none_is_told_what_it_has_to_be(tmp_path, name, says):
 @pytest.mark.learning
 @pytest.mark.timeout(900)
 def test_the_tutorials_algorithm_learns():
+    """In rounds, where the run is the same bit for bit wherever arithmetic is."""
     outcome = wiserl.train(
         TUTORIAL,
         env="Pendulum-v1",
         presets=ROOT / "examples" / "ddpg_tutorial.yaml",
+        sync=True,
         final_eval_episodes=20,
         eval_points=0,
+        in_process=True,
+        threads=1,
     )
     assert outcome.environment_steps == 10_000
     assert np.mean(outcome.final.returns) > -300  # doing nothing is about -1200

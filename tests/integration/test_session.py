@@ -257,11 +257,20 @@ def test_a_learner_that_is_restarted_in_the_middle_of_a_push(counted, dropped):
 def test_a_learner_that_is_restarted_in_the_middle_of_a_pull():
     first, second = FakeLearner(), resumed_learner(last_sequence=2)
     first.answers["Register"] = [registration(index=3)]
-    first.answers["PullWeights"] = [weights(grants=[round_of(4)]), NEVER]
+    granted = weights(grants=[round_of(4)])
+
+    def until_its_push_is_answered(request):
+        return granted if request.pushing_sequence else NEVER
+
+    first.answers["PullWeights"] = [
+        granted,
+        after(first, "PushTrajectories", 1, granted),
+        until_its_push_is_answered,
+    ]
 
     async def waiting(learner):
-        await learner.asked("PushTrajectories", 1)
-        await learner.asked("PullWeights", 2)
+        while len(pulls(learner)) < 3 or pulls(learner)[-1].pushing_sequence:
+            await learner.asked("PullWeights", len(pulls(learner)) + 1)
 
     code, pools = restarted(first, second, waiting)
     assert code == ExitCode.FINISHED

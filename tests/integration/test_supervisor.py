@@ -190,7 +190,7 @@ def test_a_killed_worker_is_replaced_and_its_fragments_are_rolled_again(start, e
             pushes = learner.requests["PushTrajectories"]
             return sum(len(push.batch.slots) for push in pushes) == 1000
 
-        learner.wait_for(all_fragments_are_in, timeout=60)
+        learner.wait_for(all_fragments_are_in)
         sampler.terminate()
         assert sampler.wait(30) == 128 + signal.SIGTERM
     incarnations = {
