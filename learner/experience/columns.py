@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 Columns: TypeAlias = dict[ColumnKey, NDArray[Any]]
 
-FINAL_ROLES = frozenset({Role.OBSERVATION, Role.ACTION_MASK, Role.GLOBAL_STATE})
+_OBSERVED = frozenset({Role.OBSERVATION, Role.GLOBAL_STATE})
+
+FINAL_ROLES = _OBSERVED | {Role.ACTION_MASK}
 """What `FinalObservations` brings for a step whose next entry is another episode's."""
 
 
@@ -59,7 +61,7 @@ class _Expected:
     is_bool: bool
     is_reward: bool
     is_observed: bool
-    """An observation of floats: a Box without bounds has infinite ones, and none has NaN."""
+    """What of floats environments show: a Box without bounds has infinite ones, and none NaN."""
 
 
 class ColumnDecoder:
@@ -74,7 +76,7 @@ class ColumnDecoder:
                 column.dtype.newbyteorder("<"),
                 column.dtype == np.bool_,
                 column.key.role == Role.REWARD,
-                column.key.role == Role.OBSERVATION and column.dtype.kind == "f",
+                column.key.role in _OBSERVED and column.dtype.kind == "f",
             )
             for column in columns
         ]

@@ -192,9 +192,9 @@ class LearnerServiceServicer:
         room for it, for less than the deadline, then answers RESOURCE_EXHAUSTED with RetryInfo.
 
         FAILED_PRECONDITION `RUN_CHANGED`, `UNKNOWN_SAMPLER` (register again; the rows are lost, and
-        counted). INVALID_ARGUMENT with the offending field, also where a reward is NaN or infinite
-        or an observation has NaN: what was rolled is refused for good and nothing of it is stored; see
-        FiniteAmount. RESOURCE_EXHAUSTED without RetryInfo: split by slots and
+        counted). INVALID_ARGUMENT with the offending field, also where a reward is NaN or infinite or
+        an observation or a global state has NaN: what was rolled is refused for good and nothing of it
+        is stored; see FiniteAmount. RESOURCE_EXHAUSTED without RetryInfo: split by slots and
         push the parts under sequences of their own. A sampler that is refused again and again (5 times in
         a minute, by custom) stops. What is larger than RunLimits.max_message_bytes need not be sent to find
         out, and its sequence is then still free.
