@@ -56,6 +56,11 @@ class InProcessFront:
         """See `Front.locked`."""
         yield self._coordinator
 
+    @property
+    def draining(self) -> bool:
+        """See `Front.draining`."""
+        return self._coordinator.draining
+
     def wait(self, ready: Callable[[Coordinator], T | None]) -> T:
         """See `Front.wait`.
 
@@ -67,7 +72,7 @@ class InProcessFront:
         idle = 0
         while True:
             if self._coordinator.draining:
-                raise DrainingError("the learner was told to stop")
+                raise DrainingError
             found = ready(self._coordinator)
             if found is not None:
                 return found

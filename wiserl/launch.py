@@ -168,7 +168,7 @@ class _Launch(contextlib.ExitStack):
             modules=self._run.modules(),
             on_failure=lambda: _drain(front),
         )
-        self.callback(samplers.stop)
+        self.push(samplers.leave)
         # Where the round's size is known samplers start beside the import of torch, which is half
         # of the time that a run takes to begin.
         if self._order.n_envs is not None:

@@ -122,15 +122,27 @@ class LocalSamplers:
             self._watchers.append(watcher)
             watcher.start()
 
-    def stop(self) -> None:
-        """Ends all that still run, and returns when they are gone. Safe to repeat."""
+    def leave(
+        self, kind: type[BaseException] | None, error: object = None, traceback: object = None
+    ) -> None:
+        """Ends all that still run, as the `__exit__` of a run; of one that is cut off, at once."""
+        del error, traceback
+        is_cut_off = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self.stop(0.0 if is_cut_off else STOP_SECONDS)
+
+    def stop(self, patience_seconds: float = STOP_SECONDS) -> None:
+        """Ends all that still run, and returns when they are gone. Safe to repeat.
+
+        Args:
+            patience_seconds: How long they may take before they are killed.
+        """
         with self._lock:
             self._stopping = True
             processes = list(self._processes.values())
         for process in processes:
             if process.poll() is None:
                 process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + patience_seconds
         for process in processes:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))

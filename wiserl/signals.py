@@ -54,7 +54,7 @@ class Drain:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.signal = number
         self._restore()
-        _log.info("draining", signal=signal.Signals(number).name)
+        _log.warning("draining", signal=signal.Signals(number).name, again="ends it at once")
         self._drain()
 
     def _restore(self) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from learner import interruption
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -42,6 +44,7 @@ class FisherProduct:
     @torch.enable_grad()
     def __call__(self, vector: Tensor) -> Tensor:
         """[P] to [P]."""
+        interruption.allow()
         along = torch.dot(self._slope, vector)
         product = gradient(along, self._parameters, retain_graph=True)
         return product.add_(vector, alpha=self._damping)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
+from learner import interruption
 from learner.algorithms import state
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class FlatAdam:
     @torch.no_grad()
     def descend(self) -> Tensor:
         """One step down the gradients that are there; returns their norm before clipping."""
+        interruption.allow()
         norm: Tensor = torch.linalg.vector_norm(self._gradient)
         if self._max_gradient_norm is not None:
             self._gradient.mul_((self._max_gradient_norm / (norm + 1e-6)).clamp_(max=1.0))

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from common.signature import ColumnKey, Role
+from learner import interruption
 from learner.algorithms.sequences import MEMORY, Past
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -159,6 +160,11 @@ def shuffled_minibatches(
     return order[kept], weights[kept].astype(np.float32)
 
 
-def in_chunks(parts: Sequence[Tensor], size: int) -> list[list[Tensor]]:
-    """The rows of several tensors in pieces of at most `size`."""
-    return [list(piece) for piece in zip(*(torch.split(part, size) for part in parts), strict=True)]
+def in_chunks(parts: Sequence[Tensor], size: int) -> Iterator[list[Tensor]]:
+    """The rows of several tensors in pieces of at most `size`; an update may be left before each.
+
+    So take a piece when parameters and optimiser fit together.
+    """
+    for piece in zip(*(torch.split(part, size) for part in parts), strict=True):
+        interruption.allow()
+        yield list(piece)

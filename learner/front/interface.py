@@ -16,7 +16,10 @@ T = TypeVar("T")
 
 
 class DrainingError(WiseRLError):
-    """The learner was told to stop while training waited for samplers."""
+    """The learner was told to stop while it trained or waited for samplers."""
+
+    def __init__(self) -> None:
+        super().__init__("the learner was told to stop")
 
 
 class Front(Protocol):
@@ -31,6 +34,10 @@ class Front(Protocol):
         What is changed under one lock is seen at once: publish and open a round together, and one
         answer brings samplers both.
         """
+
+    @property
+    def draining(self) -> bool:
+        """Whether the learner was told to stop; takes no lock, to be asked often."""
 
     def wait(self, ready: Callable[[Coordinator], T | None]) -> T:
         """Blocks until `ready(coordinator)`, called under the lock, is not None, and answers that.

@@ -178,6 +178,11 @@ class FrontServer:
         """See `Front.locked`."""
         return self._shared.locked()
 
+    @property
+    def draining(self) -> bool:
+        """See `Front.draining`."""
+        return self._shared.draining
+
     def wait(self, ready: Callable[[Coordinator], T | None]) -> T:
         """See `Front.wait`.
 

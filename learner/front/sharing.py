@@ -105,6 +105,11 @@ class SharedCoordinator:
             for note in notes:
                 (_log.warning if note.is_warning else _log.info)(note.event, **note.values)
 
+    @property
+    def draining(self) -> bool:
+        """See `Front.draining`."""
+        return self._coordinator.draining
+
     def wait(self, ready: Callable[[Coordinator], T | None]) -> T:
         """Blocks the calling thread; see `Front.wait`.
 
@@ -114,7 +119,7 @@ class SharedCoordinator:
         with self._condition:
             while True:
                 if self._coordinator.draining:
-                    raise DrainingError("the learner was told to stop")
+                    raise DrainingError
                 found = ready(self._coordinator)
                 self._settle()
                 if found is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from common.errors import InvalidFieldError
+from learner import interruption
 from learner.algorithms.base import OnPolicyAlgorithm
 from learner.algorithms.from_store import StoreAlgorithm
 from learner.algorithms.lag import LagConfig
@@ -35,6 +36,9 @@ __all__ = ["Job", "check", "device_of", "train"]
 
 def train(job: Job, front: Front, observer: Observer | None = None) -> Outcome:
     """Trains until the step budget is met, or the front drains.
+
+    A front that drains is noticed before the next gradient step. The steps taken so far are in the
+    checkpoint; the update that is left makes no policy, and its experience counts as untrained.
 
     The record and a checkpoint are in the folder when this returns or raises.
 
@@ -97,8 +101,13 @@ def _train(run: Run) -> None:
         (train_synchronously if run.config.sync else train_asynchronously)(run, algorithm)
     elif isinstance(algorithm, OnPolicyAlgorithm):
         run.count_lost(run.untrained_rows)
-        config = algorithm.config
-        if isinstance(config, LagConfig) and not run.config.sync:
-            train_from_queue(run, algorithm, config)
-            return
-        train_in_rounds(run, algorithm.update, n_envs=algorithm.n_envs, n_steps=algorithm.n_steps)
+        with interruption.asking(run.check_draining):
+            _train_on_policy(run, algorithm)
+
+
+def _train_on_policy(run: Run, algorithm: OnPolicyAlgorithm[Any]) -> None:
+    config = algorithm.config
+    if isinstance(config, LagConfig) and not run.config.sync:
+        train_from_queue(run, algorithm, config)
+        return
+    train_in_rounds(run, algorithm.update, n_envs=algorithm.n_envs, n_steps=algorithm.n_steps)

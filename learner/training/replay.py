@@ -82,11 +82,16 @@ class ReplayTraining:
         return totals.ring
 
     def learn(self, updates: int) -> None:
-        """Takes so many gradient steps."""
+        """Takes so many gradient steps.
+
+        Raises:
+            DrainingError: The front drains; those before it are taken.
+        """
         algorithm, store = self.algorithm, self.store
         size, progress = algorithm.config.batch_size, self.run.progress
         beta = algorithm.beta(progress)
         for _ in range(updates):
+            self.run.check_draining()
             begun = time.perf_counter()
             batch = store.sample(size, beta=beta)
             sampled = time.perf_counter()
@@ -95,7 +100,7 @@ class ReplayTraining:
                 store.update_priorities(batch, errors.cpu().numpy())
             self._sampling += sampled - begun
             self._updating += time.perf_counter() - sampled
-        self.run.updates += updates
+            self.run.updates += 1
 
     def metrics(self) -> dict[str, float]:
         """What the updates since the last call reported, and how much is explored now."""

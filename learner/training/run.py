@@ -191,6 +191,15 @@ class Run:
             if not self.is_over:
                 self.plan.start_due(coordinator, self.front.now(), self.steps)
 
+    def check_draining(self) -> None:
+        """Leaves what is being trained at, once the front drains.
+
+        Raises:
+            DrainingError: It does.
+        """
+        if self.front.draining:
+            raise DrainingError
+
     def take(self, steps: int, *, rows: int = 0) -> None:
         """Notes that so many more environment steps of the budget are spent."""
         self.steps += steps
