@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import sys
@@ -35,7 +36,11 @@ def load(reference: str, field: str) -> Any:  # noqa: ANN401 - whatever the user
     found: Any = _imported(module_name, reference, field)
     for attribute in path.split("."):
         if not hasattr(found, attribute):
-            raise InvalidFieldError(field, f"{reference!r}: no {attribute!r} in {module_name}")
+            near = difflib.get_close_matches(attribute, dir(found), n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise InvalidFieldError(
+                field, f"{reference!r}: no {attribute!r} in {module_name}{hint}"
+            )
         found = getattr(found, attribute)
     return found
 

@@ -20,7 +20,7 @@ from learner.front.settings import FrontSettings, Limits, RunIdentity
 from learner.header import MappedHeader
 from learner.observer import Observer, Observers
 from learner.run_folder import RunFolder
-from wiserl import places
+from wiserl import environments, places
 from wiserl.local import LocalSamplers
 from wiserl.signals import Drain
 
@@ -79,6 +79,7 @@ def train_locally(order: Order, local: LocalConfig) -> Outcome:
     Raises:
         WiseRLError: Anything that a person has to mend.
     """
+    environments.check(order.run)
     with _Launch(order, expect_samplers=local.samplers) as launch:
         if local.in_process:
             outcome = launch.train_in_process(local)
@@ -130,7 +131,7 @@ class _Launch(contextlib.ExitStack):
         self._order = order
         self._run = order.run
         self._started = dt.datetime.now().astimezone()
-        environments = order.run.training_environment(), order.run.evaluation_environment()
+        references = order.run.training_environment(), order.run.evaluation_environment()
         settings = FrontSettings(
             order.run.total_steps,
             seed=order.run.seed,
@@ -139,7 +140,7 @@ class _Launch(contextlib.ExitStack):
         )
         self._folder, run_id = self.enter_context(self._opened_folder())
         self._header = self.enter_context(self._opened_header())
-        self._identity = RunIdentity(run_id, order.algorithm, *environments)
+        self._identity = RunIdentity(run_id, order.algorithm, *references)
         self._coordinator = coordinator = Coordinator(self._identity, settings, self._header)
         self.enter_context(bound(run_id=run_id, version=lambda: coordinator.newest_version or None))
 

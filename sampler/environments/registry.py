@@ -25,9 +25,10 @@ import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import gymnasium
+from gymnasium.envs.registration import load_env_creator
 
 from common import references, specs
-from sampler.environments import modules
+from sampler.environments import missing, modules
 from sampler.environments.modules import EnvironmentRefusedError
 from sampler.environments.multi_agent import ParallelEnvironment, is_parallel
 from sampler.environments.tuple_agents import TupleAgents, has_agents
@@ -116,8 +117,22 @@ class Recipe:
         bare.order_enforce = False
         try:
             return gymnasium.make(bare, disable_env_checker=True, **self.arguments)
-        except gymnasium.error.Error as error:
-            raise EnvironmentRefusedError(f"{self.name}: {error}") from error
+        except (gymnasium.error.Error, ImportError) as error:
+            raise missing.dependency(self.name, registered.entry_point, error) from error
+
+    def load(self) -> None:
+        """Imports what makes a copy, without making one.
+
+        Raises:
+            EnvironmentRefusedError: A package that it needs is not installed here.
+        """
+        maker = None if self.registered is None else self.registered.entry_point
+        if not isinstance(maker, str):
+            return
+        try:
+            load_env_creator(maker)
+        except (gymnasium.error.Error, ImportError) as error:
+            raise missing.dependency(self.name, maker, error) from error
 
     def native(self, copies: int) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
         """Copies in the environment's own vectorisation.
@@ -200,9 +215,10 @@ def _unwrapped(
     if several := _PETTINGZOO.fullmatch(name):
         return Recipe(name, arguments, factory=_of_pettingzoo(name, several[1], several[2]))
     if not _REGISTERED.fullmatch(name):
+        near = missing.nearest_id(name)
         raise EnvironmentRefusedError(
             f"{name!r} is no environment id; write Name-vN for a Gymnasium environment, "
-            "package/name_vN for a PettingZoo one, or module:factory for your own"
+            f"package/name_vN for a PettingZoo one, or module:factory for your own{near}"
         )
     return Recipe(name, arguments, registered=_registered(name))
 
@@ -225,7 +241,7 @@ def _of_pettingzoo(name: str, package: str, environment: str) -> Callable[..., A
         )
     if importlib.util.find_spec(package) is None:
         raise EnvironmentRefusedError(
-            f"{name}: {package} is not installed here; pip install 'wiserl[marl]'"
+            f"{name}: {package} is not installed here; {missing.install(package)}"
         )
     for place in PETTINGZOO_PACKAGES[package]:
         if importlib.util.find_spec(f"{place}.{environment}") is None:
@@ -233,15 +249,14 @@ def _of_pettingzoo(name: str, package: str, environment: str) -> Callable[..., A
         module = importlib.import_module(f"{place}.{environment}")
         build: Callable[..., Any] = getattr(module, "parallel_env", None) or module.env
         return build
-    raise EnvironmentRefusedError(f"{name}: {package} has no environment {environment}")
+    raise missing.unknown_of_package(name, package, PETTINGZOO_PACKAGES[package])
 
 
 def _registered(name: str) -> EnvSpec:
     announce(name)
-    try:
-        return gymnasium.spec(name)
-    except gymnasium.error.Error as error:
-        raise EnvironmentRefusedError(f"{name}: {error}") from None
+    if name not in gymnasium.registry:
+        raise missing.unknown_id(name)
+    return gymnasium.spec(name)
 
 
 def announce(name: str) -> None:
@@ -264,6 +279,6 @@ def announce(name: str) -> None:
         return
     if importlib.util.find_spec(package) is None:
         raise EnvironmentRefusedError(
-            f"{name}: {package} is not installed here; pip install 'wiserl[atari]'"
+            f"{name}: {package} is not installed here; {missing.install(namespace)}"
         )
     importlib.import_module(package)
