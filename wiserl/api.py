@@ -53,8 +53,8 @@ def train(
         section: {name: value for name, value in given.items() if name in known}
         for section, known in names.items()
     }
-    house = names["run"] | names["local"]
-    rest = {name: value for name, value in given.items() if name not in house}
+    general = names["run"] | names["local"]
+    rest = {name: value for name, value in given.items() if name not in general}
     settings = Settings.gather(
         algorithm,
         environment=given.get("env"),
@@ -65,7 +65,7 @@ def train(
 
     def hyperparameters(cls: type[Any]) -> DataclassInstance:
         default: DataclassInstance = cls.Config()
-        known = _names(default) | house
+        known = _names(default) | general
         for name in rest:
             if name not in known:
                 raise schema.unknown(name, known, _ORIGIN, "setting")

@@ -28,7 +28,7 @@ VERBS = {
     "doctor": ("wiserl.verbs.doctor", "say what would go wrong here, and what to do about it"),
     "credentials": (
         "wiserl.verbs.credentials",
-        "make certificates and tokens for learners that other machines reach",
+        "make certificates and tokens for a learner on a network",
     ),
     "bench": ("wiserl.verbs.bench", "measure again what is claimed about learning"),
 }
@@ -109,7 +109,8 @@ def usage() -> str:
         "usage: wiserl VERB ...\n\n"
         "Distributed reinforcement learning: one learner, any number of samplers.\n\n"
         f"{verbs}\n\n"
-        "`wiserl VERB --help` tells more. To begin with: wiserl train ppo --env CartPole-v1\n"
+        "`wiserl VERB --help` tells more.\n"
+        "To begin with: wiserl train ppo --env CartPole-v1\n"
         f"Completion in a shell: wiserl {COMPLETION} bash (or zsh)"
     )
 

@@ -13,7 +13,7 @@ from common.errors import InvalidFieldError, WiseRLError
 from learner import presets
 from learner.observer import Observers
 from learner.outcome import Status
-from wiserl import callbacks, flags, resuming, sides
+from wiserl import callbacks, flags, help_texts, resuming, sides
 from wiserl.launch import Order
 from wiserl.progress import make_progress
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from learner.outcome import Outcome
-
-_HELP = frozenset({"-h", "--help"})
 
 
 class CommandLine:
@@ -61,12 +59,12 @@ class CommandLine:
         self.algorithm = arguments[0] if arguments and not arguments[0].startswith("-") else ""
         self._rest = list(arguments[1:] if self.algorithm else arguments)
         self._resume = flags.value_of(arguments, "--resume")
-        if self._resume and not self.algorithm and not _HELP & set(self._rest):
+        if self._resume and not self.algorithm and not help_texts.HELP & set(self._rest):
             self.algorithm = resuming.algorithm_of(Path(self._resume))
         self._program = f"wiserl {verb} {self.algorithm or 'ALGORITHM'}"
         self._layers = flags.gather(self.algorithm, self._rest)
         self._defaults = flags.defaults(self._layers, local=local)
-        if _HELP & set(self._rest):
+        if help_texts.HELP & set(self._rest):
             self._help()
         self._check_algorithm(verb)
         self.sections, self._unknown = flags.parse(
@@ -89,22 +87,22 @@ class CommandLine:
         run = self.sections["run"].to_config()
         if seed is not None:
             run = dataclasses.replace(run, seed=seed)
-        house = self.sections["house"]
-        if house.resume is not None:
-            resuming.check_same(house.resume, run)
+        general = self.sections["general"]
+        if general.resume is not None:
+            resuming.check_same(general.resume, run)
         return Order(
             algorithm=self.algorithm,
             run=run,
             hyperparameters=self.hyperparameters,
             n_envs=self._n_envs(),
-            runs=house.runs,
-            resume=house.resume,
-            init_from=house.init_from,
+            runs=general.runs,
+            resume=general.resume,
+            init_from=general.init_from,
             command=self._command,
             observer=Observers(
                 [
-                    *callbacks.make(house.callback),
-                    make_progress(run.total_steps, quiet=house.quiet),
+                    *callbacks.make(general.callback),
+                    make_progress(run.total_steps, quiet=general.quiet),
                 ]
             ),
         )

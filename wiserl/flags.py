@@ -12,7 +12,7 @@ from common.coercion import coerce
 from common.errors import InvalidFieldError
 from common.status_options import StatusOptions
 from learner.config import RunConfig
-from wiserl import resuming, runs, settings
+from wiserl import help_texts, resuming, runs, settings
 from wiserl.local import LocalConfig
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class RunFlags(RunConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class HouseFlags:
+class GeneralFlags:
     """Where settings come from and the record goes."""
 
     config: Path | None = None
@@ -263,7 +263,7 @@ def defaults(layers: Settings, *, local: bool) -> dict[str, Any]:
     around: dict[str, Any] = (
         {"local": LocalConfig(), "train": TrainFlags()} if local else {"serve": ServeFlags()}
     )
-    found = {"run": RunFlags(), **around, "house": HouseFlags()}
+    found = {"run": RunFlags(), **around, "general": GeneralFlags()}
     return {section: layers.applied(instance, section) for section, instance in found.items()}
 
 
@@ -291,6 +291,10 @@ def parse(
         SystemExit: `--help`, a flag that does not exist, or a value that its type cannot have.
         InvalidFieldError: A value that cannot be, or two sections share a name.
     """
+    if help_texts.HELP & set(arguments):
+        for instance in sections.values():
+            help_texts.as_paragraphs(type(instance))
+    description = help_texts.wrapped(description)
     flags = combined(sections)
     parsed: Any
     with _NUMBERS:
@@ -304,7 +308,7 @@ def parse(
         if unknown and not allow_unknown:
             # Again without leniency, which ends with what is nearest to the unknown.
             tyro.cli(flags, prog=program, description=description, args=list(arguments))
-    return {name: getattr(parsed, name) for name in sections}, unknown
+    return {name: getattr(parsed, _heading(name)) for name in sections}, unknown
 
 
 def combined(sections: Mapping[str, Any]) -> type[Any]:
@@ -317,10 +321,21 @@ def combined(sections: Mapping[str, Any]) -> type[Any]:
     return dataclasses.make_dataclass(
         "Flags",
         [
-            (name, tyro.conf.OmitArgPrefixes[type(default)], dataclasses.field(default=default))  # type: ignore[misc]
+            (
+                _heading(name),
+                tyro.conf.OmitArgPrefixes[type(default)],  # type: ignore[misc]
+                dataclasses.field(default=default),
+            )
             for name, default in sections.items()
         ],
         frozen=True,
+    )
+
+
+def _heading(section: str) -> str:
+    """What help puts before the word `options`."""
+    return {"hyperparameters": "hyperparameter", "local": "sampler", "serve": "server"}.get(
+        section, section
     )
 
 

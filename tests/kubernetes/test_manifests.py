@@ -16,7 +16,7 @@ from common.logging import LEVEL_VARIABLE
 from common.variables import variable_of
 from learner.config import RunConfig
 from sampler.options import SamplerOptions
-from wiserl.flags import HouseFlags, ServeFlags
+from wiserl.flags import GeneralFlags, ServeFlags
 
 VERSIONS = [f"1.{minor}" for minor in range(30, 38)]
 NOT_OF_KUBERNETES = {"PodMonitor", "PrometheusRule", "ScaledObject"}
@@ -147,7 +147,7 @@ def test_names_lead_somewhere(documents):
 
 
 def test_every_variable_is_a_flag_s(documents):
-    options = (ServeFlags, SamplerOptions, HouseFlags, RunConfig)
+    options = (ServeFlags, SamplerOptions, GeneralFlags, RunConfig)
     flags = {variable_of(field.name) for each in options for field in dataclasses.fields(each)} | {
         LEVEL_VARIABLE
     }

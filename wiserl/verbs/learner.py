@@ -48,11 +48,11 @@ def _line(arguments: Sequence[str]) -> CommandLine:
 
 def _recovered(line: CommandLine, arguments: Sequence[str]) -> CommandLine:
     """The command line, with the run to go on with where it is to recover one and there is one."""
-    house = line.sections["house"]
-    if not line.sections["serve"].recover or house.resume is not None:
+    general = line.sections["general"]
+    if not line.sections["serve"].recover or general.resume is not None:
         return line
     run = line.sections["run"].to_config()
-    found = resuming.unfinished(house.runs, line.algorithm, run)
+    found = resuming.unfinished(general.runs, line.algorithm, run)
     if found is None:
         return line
     _log.info("run_recovered", folder=str(found))

@@ -61,7 +61,7 @@ def _train(line: CommandLine, seeds: Sequence[int]) -> list[Ending]:
         return launch.train_locally(order, line.sections["local"])
 
     def say(text: str) -> None:
-        if not line.sections["house"].quiet:
+        if not line.sections["general"].quiet:
             print(text, flush=True)
 
     return over_seeds.train_each(seeds, line.order, launch_one, say)

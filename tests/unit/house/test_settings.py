@@ -34,8 +34,8 @@ def test_variables_lie_above_the_file_which_lies_above_the_preset(tmp_path):
 
 def test_a_variable_says_where_the_record_goes(tmp_path):
     found = gathered(tmp_path, variables={"WISERL_RUNS": str(tmp_path), "WISERL_QUIET": "yes"})
-    house = found.applied(flags.HouseFlags(), "house")
-    assert (house.runs, house.quiet) == (tmp_path, True)
+    general = found.applied(flags.GeneralFlags(), "general")
+    assert (general.runs, general.quiet) == (tmp_path, True)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_flags_lie_above_everything(monkeypatch):
     found, _ = parsed("--env", "Pendulum-v1", "--total-steps", "9")
     assert found["run"].total_steps == 9
     assert found["local"].samplers == 3
-    assert (found["house"].runs, found["house"].quiet) == (Path("/elsewhere"), True)
+    assert (found["general"].runs, found["general"].quiet) == (Path("/elsewhere"), True)
     assert found["run"].to_config().env_args == {"a": 1, "b": "x"}
 
 
@@ -131,7 +131,7 @@ def test_a_flag_names_the_run_that_is_newest_below_a_folder(tmp_path, capsys):
 def test_a_flag_may_be_written_with_underscores():
     assert flags.value_of(["--init_from", "a", "--init_from=b"], "--init-from") == "b"
     found, _ = parsed("--init_from", "a")
-    assert str(found["house"].init_from) == "a"
+    assert str(found["general"].init_from) == "a"
 
 
 def test_an_unknown_flag_ends_with_the_nearest(capsys):
@@ -200,5 +200,5 @@ def test_no_variable_means_one_thing_to_a_learner_and_another_to_who_looks_at_it
     def names(*options):
         return {field.name for each in options for field in dataclasses.fields(each)}
 
-    learner = names(flags.RunFlags, flags.ServeFlags, flags.HouseFlags)
+    learner = names(flags.RunFlags, flags.ServeFlags, flags.GeneralFlags)
     assert learner & names(WatchFlags, DoctorFlags) == set()
