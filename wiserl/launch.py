@@ -231,7 +231,11 @@ class _Launch(contextlib.ExitStack):
         cores = usable_cores()
         free = cores - local.samplers * local.workers if local else cores // 2
         threads = min(MOST_THREADS, max(1, free))
-        self._run = dataclasses.replace(self._run, threads=self._run.threads or threads)
+        self._run = dataclasses.replace(
+            self._run,
+            threads=self._run.threads or threads,
+            sync=training.is_synchronous(algorithm, self._run),
+        )
         device = training.device_of(self._run.device)
         resumed, initial = self._state()
         origin = _Origin(lambda: self._write_origin(local, hyperparameters))

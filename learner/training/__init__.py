@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from learner.observer import Observer
     from learner.outcome import Outcome
 
-__all__ = ["Job", "check", "device_of", "train"]
+__all__ = ["Job", "check", "device_of", "is_synchronous", "train"]
 
 
 def train(job: Job, front: Front, observer: Observer | None = None) -> Outcome:
@@ -93,6 +93,13 @@ def check(algorithm: type[Algorithm[Any]], config: RunConfig) -> None:
             f"is false, but {algorithm.name} learns from rounds of its newest policy only; take "
             "appo or impala, which correct for older ones",
         )
+
+
+def is_synchronous(algorithm: type[Algorithm[Any]], config: RunConfig) -> bool:
+    """Whether samplers and learner wait for each other: as told, else as the algorithm does."""
+    if config.sync is not None:
+        return config.sync
+    return not (issubclass(algorithm, StoreAlgorithm) or issubclass(algorithm.Config, LagConfig))
 
 
 def _train(run: Run) -> None:

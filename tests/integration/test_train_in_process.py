@@ -111,6 +111,7 @@ def test_the_same_seed_gives_the_same_record_and_another_seed_another(outcome, t
 def test_the_settings_of_a_run_make_it_again(outcome, tmp_path):
     settings = yaml.safe_load((outcome.folder / "config.yaml").read_text())
     assert settings["local"]["envs_per_worker"] == 2
+    assert settings["run"]["sync"] is True
     assert settings["hyperparameters"]["n_steps"] == 32
     again = wiserl.train(
         "ppo", env="CartPole-v1", runs=tmp_path, config=outcome.folder / "config.yaml"

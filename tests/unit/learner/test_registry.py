@@ -8,8 +8,10 @@ import types
 import pytest
 
 from common.errors import InvalidFieldError
+from learner import training
 from learner.algorithms import registry
 from learner.algorithms.ppo import PPO
+from learner.config import RunConfig
 
 
 def test_a_built_in_by_its_name():
@@ -19,6 +21,16 @@ def test_a_built_in_by_its_name():
 def test_every_built_in_is_called_what_it_is_registered_as():
     for name in registry.BUILT_IN:
         assert registry.resolve(name).name == name
+
+
+def test_those_without_a_queue_or_a_replay_are_synchronous_by_themselves():
+    classes = {name: registry.resolve(name) for name in registry.BUILT_IN}
+    by_themselves = {
+        name for name, one in classes.items() if training.is_synchronous(one, RunConfig())
+    }
+    assert by_themselves == {"ppo", "trpo", "mappo", "ippo"}
+    for told in (True, False):
+        assert training.is_synchronous(classes["impala"], RunConfig(sync=told)) is told
 
 
 def test_an_unknown_name_is_told_what_there_is():
