@@ -6,6 +6,7 @@ also with other code. Several queues may work at the same units.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     Train: TypeAlias = Callable[[Unit, float], AbstractContextManager[dict[str, Any] | None]]
     """Makes the result of a unit within so many seconds, or None; `score` and `wall_seconds` are
     among it. What it was made from may go when the context ends without an exception."""
+
+
+_SECONDS_TO_STOP = 30.0
+"""A run that is told to stop needs a few, for its checkpoint."""
 
 
 class TakenError(WiseRLError):
@@ -90,23 +95,30 @@ class Queue:
 def run(command: Sequence[str], seconds: float, *, given: str | None = None) -> str | None:
     """What a command prints that gets `given` to read; None where it took longer than `seconds`.
 
-    It ends with this process, whatever ends that.
+    Then it is told to stop, and killed where that takes too long. It ends with this process,
+    whatever ends that.
 
     Raises:
         WiseRLError: It failed; its errors are in the message.
     """
-    try:
-        done = subprocess.run(  # noqa: S603 - our own command
-            command,
-            check=True,
-            capture_output=True,
-            text=True,
-            input=given,
-            timeout=None if math.isinf(seconds) else seconds,
-            preexec_fn=functools.partial(die_with, os.getpid()),
-        )
-    except subprocess.TimeoutExpired:
-        return None
-    except subprocess.CalledProcessError as error:
-        raise WiseRLError(f"{' '.join(command)} failed:\n{error.stderr}") from None
-    return done.stdout
+    with subprocess.Popen(  # noqa: S603 - our own command
+        command,
+        stdin=None if given is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=functools.partial(die_with, os.getpid()),  # noqa: PLW1509 - no threads here
+    ) as process:
+        try:
+            limit = None if math.isinf(seconds) else seconds
+            printed, errors = process.communicate(given, limit)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=_SECONDS_TO_STOP)
+            return None
+        finally:
+            process.kill()  # where it has not ended
+    if process.returncode:
+        raise WiseRLError(f"{' '.join(command)} failed:\n{errors}")
+    return printed

@@ -16,7 +16,7 @@ import pytest
 from common.errors import InvalidFieldError, WiseRLError
 from wiserl import cli
 from wiserl.bench import learning, report, tasks
-from wiserl.bench.queue import Queue, TakenError
+from wiserl.bench.queue import Queue, TakenError, run
 
 
 @pytest.fixture
@@ -252,6 +252,33 @@ def test_small_returns_have_decimals_that_tell_them_apart(task):
         small, [record(7, 0.25), record(8, 0.26)]
     )
     assert "| 7.0 [7.0, 7.0] |" in report.row(task, [record(7, 7.0)])
+
+
+@pytest.fixture
+def late_sigterm():
+    """What is started meets SIGTERM only when it is ready for it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@pytest.mark.usefixtures("late_sigterm")
+def test_what_takes_too_long_is_told_to_stop(tmp_path):
+    note = tmp_path / "told"
+    script = (
+        "import signal, time\n"
+        f"signal.signal(signal.SIGTERM, lambda *_: exit(open({str(note)!r}, 'w').close()))\n"
+        "signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})\n"
+        "time.sleep(600)"
+    )
+    assert run([sys.executable, "-c", script], 0.1) is None
+    assert note.exists()
+
+
+@pytest.mark.usefixtures("late_sigterm")
+def test_what_does_not_stop_is_killed(monkeypatch):
+    monkeypatch.setattr("wiserl.bench.queue._SECONDS_TO_STOP", 0.1)
+    assert run([sys.executable, "-c", "import time; time.sleep(600)"], 0.1) is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
