@@ -13,7 +13,7 @@ from common.errors import InvalidFieldError, WiseRLError
 from learner import presets
 from learner.observer import Observers
 from learner.outcome import Status
-from wiserl import callbacks, flags, help_texts, resuming, sides
+from wiserl import callbacks, flags, help_texts, parsing, resuming, sides
 from wiserl.launch import Order
 from wiserl.progress import make_progress
 
@@ -67,7 +67,7 @@ class CommandLine:
         if help_texts.HELP & set(self._rest):
             self._help()
         self._check_algorithm(verb)
-        self.sections, self._unknown = flags.parse(
+        self.sections, self._unknown = parsing.parse(
             self._defaults,
             self._rest,
             program=self._program,
@@ -115,7 +115,7 @@ class CommandLine:
             SystemExit: `--help`, or a flag that does not exist.
         """
         own = self._layers.applied(algorithm.Config(), "hyperparameters")
-        parsed, _ = flags.parse(
+        parsed, _ = parsing.parse(
             {**self._defaults, "hyperparameters": own},
             self._rest,
             program=self._program,
@@ -130,7 +130,7 @@ class CommandLine:
 
             self.hyperparameters(registry.resolve(self.algorithm))
         known = ", ".join(presets.algorithms())
-        flags.parse(
+        parsing.parse(
             self._defaults,
             self._rest,
             program=self._program,

@@ -15,7 +15,7 @@ import tyro
 from common.errors import InvalidFieldError
 from learner import presets
 from sampler.options import SamplerOptions
-from wiserl import flags
+from wiserl import flags, parsing
 from wiserl.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _by_algorithm(*, local: bool) -> Any:  # noqa: ANN401 - a class
             from learner.algorithms import registry
 
             sections["hyperparameters"] = registry.resolve(name).Config()
-        found.append(_alternative(name, f"by {name}", flags.combined(sections)))
+        found.append(_alternative(name, f"by {name}", parsing.combined(sections)))
     words: Any = tyro.conf.OmitSubcommandPrefixes
     return dataclasses.make_dataclass("Verb", [("algorithm", words[_union(found)])])
 

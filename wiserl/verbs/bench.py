@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from common.errors import InvalidFieldError
+from wiserl import parsing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +53,7 @@ FLAGS = BenchFlags
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
-    parsed = tyro.cli(BenchFlags, prog="wiserl bench", args=list(arguments))
+    parsed = parsing.one(BenchFlags, arguments, program="wiserl bench")
     if math.isnan(parsed.minutes) or parsed.minutes < 0:
         raise InvalidFieldError("minutes", f"{parsed.minutes} is no time to run for")
     from wiserl.bench import learning, queue, report, tasks

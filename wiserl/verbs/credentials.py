@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from wiserl import parsing
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -34,7 +36,7 @@ FLAGS = CredentialsFlags
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
-    parsed = tyro.cli(CredentialsFlags, prog="wiserl credentials", args=list(arguments))
+    parsed = parsing.one(CredentialsFlags, arguments, program="wiserl credentials")
     from wiserl.credentials import Credentials
 
     credentials = Credentials(parsed.folder, dict.fromkeys(parsed.host))

@@ -11,6 +11,7 @@ import tyro
 
 from common import variables
 from common.security import ClientSecurity
+from wiserl import parsing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +46,7 @@ FLAGS = DoctorFlags
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
     default = variables.from_environment(DoctorFlags)
-    parsed = tyro.cli(DoctorFlags, prog="wiserl doctor", args=list(arguments), default=default)
+    parsed = parsing.one(DoctorFlags, arguments, program="wiserl doctor", default=default)
     if parsed.learner is not None:
         from common.addresses import split_address
 

@@ -12,7 +12,7 @@ import tyro
 
 from common.errors import InvalidFieldError
 from learner.config import EVALUATION_SEEDS_FROM
-from wiserl import runs, settings
+from wiserl import parsing, runs, settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +86,7 @@ FLAGS = EvalFlags
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
-    parsed = tyro.cli(EvalFlags, prog="wiserl eval", args=list(arguments))
+    parsed = parsing.one(EvalFlags, arguments, program="wiserl eval")
     folder = runs.chosen(parsed.run)
     runs.tell(parsed.run, folder.path)
     from wiserl.evaluate import evaluate

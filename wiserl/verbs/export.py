@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from common.errors import InvalidFieldError
-from wiserl import runs
+from wiserl import parsing, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +45,7 @@ FLAGS = ExportFlags
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
-    parsed = tyro.cli(ExportFlags, prog="wiserl export", args=list(arguments))
+    parsed = parsing.one(ExportFlags, arguments, program="wiserl export")
     folder = runs.chosen(parsed.run)
     runs.tell(parsed.run, folder.path)
     path = parsed.output or folder.path / "export" / "policy.onnx"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from common.errors import InvalidFieldError
+from wiserl import parsing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +56,7 @@ FLAGS = PlotFlags
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
-    parsed = tyro.cli(PlotFlags, prog="wiserl plot", args=list(arguments))
+    parsed = parsing.one(PlotFlags, arguments, program="wiserl plot")
     if parsed.label and len(parsed.label) != len(parsed.runs):
         raise InvalidFieldError(
             "label", f"{len(parsed.label)} given for {len(parsed.runs)} folders; give one for each"

@@ -12,7 +12,7 @@ import tyro
 from common import references
 from common.errors import InvalidFieldError
 from learner import presets
-from wiserl import known_presets
+from wiserl import known_presets, parsing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,7 +56,7 @@ FLAGS = PresetsFlags
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
-    parsed = tyro.cli(PresetsFlags, prog="wiserl presets", args=list(arguments))
+    parsed = parsing.one(PresetsFlags, arguments, program="wiserl presets")
     found = known_presets.find(parsed.algorithm or None, parsed.presets)
     if parsed.json:
         print(json.dumps([preset.to_json() for preset in found], indent=2))

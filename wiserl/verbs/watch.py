@@ -13,6 +13,7 @@ import tyro
 from common import variables
 from common.errors import InvalidFieldError
 from common.security import ClientSecurity
+from wiserl import parsing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,7 +67,7 @@ FLAGS = WatchFlags
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb; answers the exit code."""
     default = variables.from_environment(WatchFlags)
-    parsed = tyro.cli(WatchFlags, prog="wiserl watch", args=list(arguments), default=default)
+    parsed = parsing.one(WatchFlags, arguments, program="wiserl watch", default=default)
     live = sys.stdout.isatty() and not (parsed.once or parsed.json)
     usual = _USUAL_SECONDS if live or parsed.json else _LOG_SECONDS
     from wiserl import watching

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from wiserl import flags, help_texts
+from wiserl import flags, help_texts, parsing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ def test_help_fits_a_terminal_of_80_columns(monkeypatch, capsys):
     sections = flags.defaults(flags.gather("ppo", []), local=True)
     description = "A sentence that does not end before the eightieth column. " * 3
     with pytest.raises(SystemExit):
-        flags.parse(sections, ["--help"], program="wiserl", description=description)
+        parsing.parse(sections, ["--help"], program="wiserl", description=description)
     shown = capsys.readouterr().out
     lines = shown.splitlines()
     assert max(map(len, lines)) <= 80

@@ -9,10 +9,11 @@ import pytest
 from common.errors import InvalidFieldError
 from learner.config import RunConfig
 from learner.schema import Layer
-from wiserl import flags, settings
+from wiserl import flags, parsing, settings
 from wiserl.local import LocalConfig
 from wiserl.settings import Settings
 from wiserl.verbs.doctor import DoctorFlags
+from wiserl.verbs.eval import EvalFlags
 from wiserl.verbs.watch import WatchFlags
 
 
@@ -87,7 +88,7 @@ def test_key_values_are_read_as_yaml():
 def parsed(*arguments, **keywords):
     layers = flags.gather("ppo", arguments)
     sections = flags.defaults(layers, local=True)
-    return flags.parse(sections, arguments, program="test", description="Test.", **keywords)
+    return parsing.parse(sections, arguments, program="test", description="Test.", **keywords)
 
 
 def test_flags_lie_above_everything(monkeypatch):
@@ -158,7 +159,7 @@ def test_a_flag_of_two_owners_is_refused():
         seed: int = 0
 
     with pytest.raises(InvalidFieldError, match=r"own.seed: is also the name of a setting of run"):
-        flags.parse({"run": RunConfig(), "own": Own()}, [], program="test", description="")
+        parsing.parse({"run": RunConfig(), "own": Own()}, [], program="test", description="")
 
 
 @pytest.mark.parametrize(
@@ -202,3 +203,10 @@ def test_no_variable_means_one_thing_to_a_learner_and_another_to_who_looks_at_it
 
     learner = names(flags.RunFlags, flags.ServeFlags, flags.GeneralFlags)
     assert learner & names(WatchFlags, DoctorFlags) == set()
+
+
+def test_verbs_take_counts_as_numbers_are_written():
+    found = parsing.one(EvalFlags, ["run", "--episodes", "1e2"], program="test")
+    assert (found.episodes, type(found.episodes)) == (100, int)
+    with pytest.raises(SystemExit):
+        parsing.one(EvalFlags, ["run", "--episodes", "1.5"], program="test")
