@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -27,7 +28,8 @@ SMALL_ROUNDS = ("--n-envs", "8", "--n-steps", "64", "--n-minibatches", "2", "--e
 SMALL_ROUNDS += ("--eval-points", "0", "--final-eval-episodes", "4")
 
 
-_held: list[socket.socket] = []
+_held = contextlib.ExitStack()
+atexit.register(_held.close)
 
 
 def free_port() -> int:
@@ -37,10 +39,9 @@ def free_port() -> int:
     asks for any port, also between two learners that take turns on it. Whoever asks for it by its
     number may have it, as long as nobody listens there (SO_REUSEADDR, which servers set).
     """
-    holder = socket.socket()
+    holder = _held.enter_context(socket.socket())
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind(("127.0.0.1", 0))
-    _held.append(holder)
     return int(holder.getsockname()[1])
 
 

@@ -118,7 +118,9 @@ def test_every_query_finds_something_and_every_alert_a_real_fault(run):
 
 def no_checkpoint(run):
     """A file is where the folder of checkpoints was."""
-    (folder,) = run.runs("impala").glob("*/*/*/checkpoints")
+    where = "*/*/*/checkpoints"
+    until("a first checkpoint", lambda: any(run.runs("impala").glob(f"{where}/generation-*")))
+    (folder,) = run.runs("impala").glob(where)
     aside = folder.with_name("aside")
     folder.rename(aside)
     folder.touch()

@@ -285,7 +285,7 @@ def test_rows_are_those_of_a_bare_loop_over_the_environment():
     ("name", "words"),
     [
         ("smac/x_v1", "none of the packages"),
-        ("mpe2/simple_v9", "mpe2 has no environment simple_v9"),
+        ("mpe2/simple_v9", "mpe2 has no such environment; did you mean mpe2/simple_v3"),
         ("team_environments:TakesTurns", "agents take turns"),
         ("team_environments:gymnasium.spaces", "is a module; name a function"),
     ],
