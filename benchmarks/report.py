@@ -39,9 +39,9 @@ bootstrap interval. Presets were tuned on seeds 0 to 5; the seeds here were name
 run, all but two lots of them before the first one was: 110 to 119 of TRPO on Pendulum and 105 to
 109 of PPO on LunarLander were added where the first seeds had left the interval beside the peer's
 too wide to judge. All count. The presets of TD3, of IMPALA and, on simple_spread, of MADDPG, VDN
-and QMIX were changed after runs on seeds from 100 on, all but IMPALA's because they missed their gates on
-them; so theirs begin at 110. "Steps to the gate" is when the mean of the last 100 *training*
-episodes, which explore, first reached the gate.
+and QMIX were changed after runs on seeds from 100 on, all but IMPALA's because they missed their
+gates on them or could not reach them; so theirs begin at 110. "Steps to the gate" is when the mean
+of the last 100 *training* episodes, which explore, first reached the gate.
 
 """
 
