@@ -37,6 +37,7 @@ from learner.experience.episodes import EpisodeSettings, EpisodeStore
 from learner.losses import q_learning
 from learner.networks.distributions import available
 from learner.networks.mixers import MonotonicMixer, SumMixer
+from learner.networks.normalisation import BoundedNormaliser
 from learner.networks.teams import TeamState
 
 if TYPE_CHECKING:
@@ -117,6 +118,10 @@ class QMIXConfig(VDNConfig):
     state: Literal["auto", "global", "observations"] = "auto"
     """What the mixer sees: the environment's `global` state, or the `observations` of all agents,
     which cost nothing more; `auto` is the global state where there is one."""
+    normalise_states: bool = True
+    """Brings every number of the state to mean 0 and deviation 1, of all that were drawn so far,
+    and then into (-1, 1). The mixer multiplies functions of the state: where it has no bound, as
+    positions may have none, the team's values can grow without bound."""
     mixing_size: int = 32
     """Units of the mixer's hidden layer."""
     hypernetwork_size: int = 64
@@ -168,6 +173,7 @@ class IQL(StoreAlgorithm[IQLConfig]):
         self._uses_state = self._state is not None and Role.GLOBAL_STATE in {
             key.role for key in self._state.keys
         }
+        self._normaliser = self._build_normaliser()
         policy = TeamEpsilonGreedy(self.spec, config, global_state=self._uses_state)
         refuse_mode_dependent_layers(policy)
         self._networks = _Networks(policy.values, self._build_mixer()).to(self.device)
@@ -187,6 +193,7 @@ class IQL(StoreAlgorithm[IQLConfig]):
             team=self._team_reward,
             state=self._state,
             standardise=config.standardise_rewards,
+            normaliser=self._normaliser,
         )
         self._updates = 0
         self._means = DeviceMeans(
@@ -223,6 +230,10 @@ class IQL(StoreAlgorithm[IQLConfig]):
 
     def _build_state(self) -> TeamState | None:
         """What the mixer sees; None where it looks at nothing."""
+        return None
+
+    def _build_normaliser(self) -> BoundedNormaliser | None:
+        """What states go through; None where they are taken as they are."""
         return None
 
     def _build_mixer(self) -> nn.Module | None:
@@ -298,10 +309,12 @@ class IQL(StoreAlgorithm[IQLConfig]):
 
     def tensors(self) -> dict[str, Tensor]:
         """See the base class."""
+        normaliser = self._normaliser
         return {
             **state.prefixed("networks", self._networks.state_dict()),
             **state.prefixed("target", self._target.network.state_dict()),
             **state.prefixed("rewards", self._minibatches.rewards.tensors()),
+            **({} if normaliser is None else state.prefixed("states", normaliser.state_dict())),
             **state.prefixed("optimiser", self._adam.tensors()),
         }
 
@@ -311,6 +324,8 @@ class IQL(StoreAlgorithm[IQLConfig]):
         state.load_module(self._networks, tensors, "networks")
         state.load_module(self._target.network, tensors, "target")
         self._minibatches.rewards.load_tensors(state.without_prefix("rewards", tensors))
+        if self._normaliser is not None:
+            state.load_module(self._normaliser, tensors, "states")
         self._adam.load_tensors(tensors, "optimiser")
 
     def values(self) -> dict[str, JSON]:
@@ -349,6 +364,11 @@ class QMIX(VDN):
         if source == "auto":
             source = "observations" if self.spec.global_state is None else "global"
         return TeamState(self.spec, from_observations=source == "observations").to(self.device)
+
+    def _build_normaliser(self) -> BoundedNormaliser | None:
+        if not self.config.normalise_states:
+            return None
+        return BoundedNormaliser(cast("TeamState", self._state).width).to(self.device)
 
     def _build_mixer(self) -> nn.Module:
         width = cast("TeamState", self._state).width

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from common.specs import EnvironmentSpec
     from learner.algorithms.team_policy import TeamEpsilonGreedy
     from learner.experience.episodes import Episodes
+    from learner.networks.normalisation import BoundedNormaliser
     from learner.networks.teams import TeamState
 
     Columns: TypeAlias = Mapping[ColumnKey, NDArray[Any]]
@@ -66,6 +67,7 @@ class TeamMinibatches:
         team: What the team's reward is; None where each agent learns from its own.
         state: Makes the states; None where nothing looks at one.
         standardise: Takes off the mean of all rewards drawn so far and divides by their deviation.
+        normaliser: What states go through, and takes them in; None leaves them as they are.
 
     Attributes:
         rewards: The moments of all rewards drawn so far.
@@ -80,6 +82,7 @@ class TeamMinibatches:
         team: TeamReward | None,
         state: TeamState | None,
         standardise: bool,
+        normaliser: BoundedNormaliser | None,
     ) -> None:
         self.rewards = RunningMoments(())
         self._spec = spec
@@ -88,6 +91,7 @@ class TeamMinibatches:
         self._team = team
         self._state = state
         self._standardise = standardise
+        self._normaliser = normaliser
         self._starts = np.array(
             [
                 start
@@ -102,7 +106,7 @@ class TeamMinibatches:
         ]
 
     def of(self, batch: Episodes, device: torch.device) -> TeamMinibatch:
-        """The minibatch of M episodes; their rewards enter the moments."""
+        """The minibatch of M episodes; their rewards and states enter the moments."""
         columns, mask = batch.columns, batch.mask
         acting = self._of_agents(columns, Role.ALIVE)
         going = acting[:-1] & ~self._of_agents(columns, Role.TERMINATED)
@@ -127,7 +131,7 @@ class TeamMinibatches:
             actions=moved(actions),
             acting=moved(acting[:-1].astype(np.float32)),
             going=moved(going.astype(np.float32)),
-            states=self._states(flat, leading),
+            states=self._states(flat, moved(mask)),
             rewards=moved(self._rewards(columns, weights)),
             discounts=moved((self._gamma * goes_on).astype(np.float32)),
             weights=moved(weights.astype(np.float32)),
@@ -146,13 +150,15 @@ class TeamMinibatches:
         return rewards.astype(np.float32, copy=False)
 
     @torch.no_grad()
-    def _states(
-        self, flat: Callable[[ColumnKey], Tensor], leading: tuple[int, int]
-    ) -> Tensor | None:
+    def _states(self, flat: Callable[[ColumnKey], Tensor], mask: Tensor) -> Tensor | None:
+        """[L + 1, M, S], from columns and the steps that there were [L, M]."""
         if self._state is None:
             return None
         states: Tensor = self._state([flat(key) for key in self._state.keys])
-        return states.reshape(*leading, -1)
+        if self._normaliser is not None:
+            self._normaliser.update(states[: mask.numel()], mask.flatten())
+            states = self._normaliser(states)
+        return states.reshape(len(mask) + 1, mask.shape[1], -1)
 
     def _mask(self, flat: Callable[[ColumnKey], Tensor], leading: tuple[int, int]) -> Tensor | None:
         given = [

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from learner.experience.fragments import Carried, in_turns
 from learner.losses import returns
@@ -130,6 +131,48 @@ class ObservationStatistics:
         """Restores what `tensors` gave."""
         if self.used:
             self._moments.load_tensors(tensors)
+
+
+class BoundedNormaliser(nn.Module):
+    """Numbers less their mean over their deviation, of all seen so far, then into (-1, 1).
+
+        y = (x - mean) / deviation,  z = y / (1 + |y|)
+
+    The moments are merged as `RunningMoments` merges them, on the device that the numbers are on.
+    Before any data the mean is 0 and the deviation 1.
+
+    Args:
+        width: F.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width, dtype=torch.float64))
+        self.register_buffer("variance", torch.ones(width, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    @torch.no_grad()
+    def update(self, rows: Tensor, weights: Tensor) -> None:
+        """Merges the moments of rows [N, F] float32; those with a weight [N] of 0 do not count."""
+        wide, counted = rows.double(), weights.double().unsqueeze(1)
+        added = counted.sum()
+        mean = (wide * counted).sum(0) / added
+        variance = ((wide - mean).square() * counted).sum(0) / added
+        total = self.count + added
+        old, new = self.count / total, added / total
+        delta = mean - self.mean
+        self.variance.copy_(self.variance * old + variance * new + delta.square() * old * new)
+        self.mean.add_(delta * new)
+        self.count.copy_(total)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[..., F] float32 to the same."""
+        deviation = (self.variance + EPSILON).sqrt().float()
+        return F.softsign((rows - self.mean.float()) / deviation)
 
 
 class ValueNormaliser:
