@@ -91,7 +91,7 @@ class InProcessFront:
         try:
             return sum(sampler.turn(self._now) for sampler in self._samplers) > 0
         except Refusal:
-            # A signal may have drained the coordinator in the middle of a turn.
+            # The thread of signals may have drained the coordinator in the middle of a turn.
             if self._coordinator.draining:
                 return True
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import signal
 import threading
 from typing import TYPE_CHECKING, Any, Self
@@ -20,11 +21,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Drain:
     """Within it the first SIGINT or SIGTERM drains a run; the next one ends the process as ever.
 
+    A handler runs between any two steps of the main thread, also while that holds a lock or is just
+    about to wait. So it only puts a note into a queue that allows it, and a thread does the rest,
+    which may lock and wake as any other code may. When the block ends, it has.
+
     Outside the main thread, where Python takes no signals, it does nothing.
 
     Args:
-        drain: What the first signal does; it may be called between any two steps of the main
-        thread.
+        drain: What the first signal does, in a thread of its own.
 
     Attributes:
         signal: The one that came; None for none.
@@ -34,10 +38,14 @@ class Drain:
         self.signal: int | None = None
         self._drain = drain
         self._former: dict[signal.Signals, Any] = {}
+        # `put` of this kind of queue may interrupt another `put` or `get`.
+        self._notes: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._follow, name="signals", daemon=True)
 
     def __enter__(self) -> Self:
         """Takes the signals over."""
         if threading.current_thread() is threading.main_thread():
+            self._thread.start()
             for number in _SIGNALS:
                 self._former[number] = signal.signal(number, self._on_signal)
         return self
@@ -50,12 +58,20 @@ class Drain:
     ) -> None:
         """Gives them back."""
         self._restore()
+        if self._thread.is_alive():
+            self._notes.put(None)
+            self._thread.join()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.signal = number
         self._restore()
-        _log.warning("draining", signal=signal.Signals(number).name, again="ends it at once")
-        self._drain()
+        self._notes.put(number)
+
+    def _follow(self) -> None:
+        number = self._notes.get()
+        if number is not None:
+            _log.warning("draining", signal=signal.Signals(number).name, again="ends it at once")
+            self._drain()
 
     def _restore(self) -> None:
         for number, handler in self._former.items():

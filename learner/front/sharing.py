@@ -74,8 +74,7 @@ class SharedCoordinator:
     ) -> None:
         self._coordinator = coordinator
         self._clock = clock
-        # Re-entrant: a signal handler that drains may interrupt a thread inside `locked`.
-        self._condition = threading.Condition(threading.RLock())
+        self._condition = threading.Condition()
         self._milestones = coordinator.milestones
         self._waiters: dict[str, set[Waiter]] = collections.defaultdict(set)
         self._loop: asyncio.AbstractEventLoop | None = None
