@@ -97,6 +97,8 @@ def team_values(algorithm: Any, where: int) -> np.ndarray:
     first, second = values[0]
     joint = torch.cartesian_prod(first, second)[None]
     states = state[None].expand(1, len(joint[0]), 4)
+    if algorithm._normaliser is not None:
+        states = algorithm._normaliser(states)
     return algorithm._networks.team(joint, states).reshape(len(first), -1).numpy()
 
 

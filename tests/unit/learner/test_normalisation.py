@@ -9,6 +9,7 @@ import torch
 from learner.experience.on_policy import FragmentKey
 from learner.experience.segment_queue import NOBODY
 from learner.networks.normalisation import (
+    BoundedNormaliser,
     ObservationNormaliser,
     ObservationStatistics,
     RewardScaler,
@@ -45,6 +46,31 @@ def test_normalised_observations_stay_within_ten():
     statistics.take_in(np.array([[1.0], [3.0]], np.float32))
     found = normaliser(torch.tensor([[2.0], [3.0], [100.0], [-100.0]]))
     torch.testing.assert_close(found, torch.tensor([[0.0], [1.0], [10.0], [-10.0]]))
+
+
+def test_a_bounded_normaliser_has_the_moments_of_the_rows_that_count():
+    rows = np.random.default_rng(0).normal(1000.0, 3.0, (50, 2)).astype(np.float32)
+    normaliser, expected = BoundedNormaliser(2), RunningMoments((2,))
+    for start, counted in ((0, 30), (30, 1), (31, 19)):
+        rubbish = np.full((5, 2), np.float32(1e6))
+        part = np.concatenate([rows[start : start + counted], rubbish])
+        weights = torch.arange(len(part)) < counted
+        normaliser.update(torch.from_numpy(part), weights)
+        expected.update(rows[start : start + counted])
+    np.testing.assert_allclose(normaliser.mean, expected.mean)
+    np.testing.assert_allclose(normaliser.variance, expected.variance)
+    assert normaliser.count == expected.count == 50
+
+
+def test_a_bounded_normaliser_keeps_order_and_stays_within_one():
+    normaliser = BoundedNormaliser(1)
+    assert normaliser(torch.tensor([[3.0], [-1.0]])).tolist() == [[0.75], [-0.5]]
+    normaliser.update(torch.tensor([[4.0], [8.0]]), torch.ones(2))
+    found = normaliser(torch.tensor([[6.0], [8.0], [2.0], [1e9]]))
+    torch.testing.assert_close(found, torch.tensor([[0.0], [0.5], [-2.0 / 3.0], [1.0]]))
+    still = BoundedNormaliser(1)
+    still.update(torch.full((9, 1), 7.0), torch.ones(9))
+    assert still(torch.tensor([[7.0]])).item() == 0.0
 
 
 def test_rewards_are_divided_by_the_deviation_of_the_running_return():

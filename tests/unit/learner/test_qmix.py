@@ -187,6 +187,20 @@ def test_standardised_rewards_have_mean_0_and_deviation_1():
     assert data.rewards.std(correction=0).item() == pytest.approx(1.0, abs=1e-4)
 
 
+def test_the_mixer_sees_states_without_bound_within_bounds():
+    algorithm, raw = made("qmix"), made("qmix", normalise_states=False)
+    batch = drawn(algorithm, slots=30)
+    key = ColumnKey(Role.GLOBAL_STATE)
+    batch.columns[key][...] *= 1000.0
+    seen, given = (one._minibatches.of(batch, CPU).states for one in (algorithm, raw))
+    np.testing.assert_array_equal(given, batch.columns[key])
+    assert seen.abs().max() < 1.0
+    normal = seen / (1.0 - seen.abs())  # the inverse of x / (1 + |x|)
+    taken = normal[:-1].flatten(0, 1)
+    torch.testing.assert_close(taken.mean(0), torch.zeros(5), atol=1e-4, rtol=0.0)
+    torch.testing.assert_close(taken.std(0, correction=0), torch.ones(5), atol=1e-3, rtol=0.0)
+
+
 def test_the_mixer_is_monotonic_in_every_agent_and_depends_on_the_state():
     torch.manual_seed(0)
     mixer = MonotonicMixer(3, 4, embedding=8, hypernetwork=16)
