@@ -1,192 +1,131 @@
-// Calls of the learner: deadlines, credentials, and what to do about every status.
+// Calls of the learner, each repeated until there is a final answer.
+// docs/writing-a-sampler.md: "Retries" and "Security".
 
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import grpc from '@grpc/grpc-js';
-import { EXIT, Forgotten, log, Refused, RunChanged, Stop, VersionGone } from './exits.js';
+import { ErrorInfo, LearnerService, RetryInfo, Status } from './contract.js';
+import { EXIT, log, Stop } from './exits.js';
 
-const { status: Code } = grpc;
-
-// The last three come from proxies and from servers that die.
-const REPEATED = [
-  'UNAVAILABLE',
-  'DEADLINE_EXCEEDED',
-  'INTERNAL',
-  'CANCELLED',
-  'UNKNOWN',
-  'ABORTED',
-];
-// There is something left to do where one of these is refused.
-const REFUSABLE = ['PushTrajectories', 'ReportEpisodes'];
-const REFUSING = ['INVALID_ARGUMENT', 'RESOURCE_EXHAUSTED'];
-const BY_REASON = {
-  RUN_CHANGED: RunChanged,
-  UNKNOWN_SAMPLER: Forgotten,
-  VERSION_GONE: VersionGone,
-};
-
+const SILENCE = ['UNAVAILABLE', 'DEADLINE_EXCEEDED'];
+const REPEATED = [...SILENCE, 'INTERNAL', 'CANCELLED', 'UNKNOWN', 'ABORTED'];
 const FIRST_PAUSE_MILLISECONDS = 100;
 const LONGEST_PAUSE_MILLISECONDS = 1000;
-const COMPLAIN_EVERY_MILLISECONDS = 10_000;
 // A push that its deadline cuts off again and again over a slow network would never arrive.
 const LONGEST_DEADLINE_FACTOR = 16;
 
 /** The learner, over two connections: where a push takes long, pulls must not wait behind it. */
 export class Calls {
-  constructor(contract, options) {
-    this.contract = contract;
+  constructor(options) {
     this.options = options;
-    this.silentSince = null;
-    this.complainedAt = -Infinity;
-    this.use({ max_message_bytes: String(2 ** 26), push_deadline_milliseconds: 5000 });
-  }
-
-  /** Takes over the limits of GetRun: a channel's are fixed when it is opened. */
-  use(limits) {
-    this.close();
-    this.limits = limits;
-    this.narrow = this.open(0);
-    this.wide = this.open(1);
-  }
-
-  open(ownConnection) {
-    const { learner } = this.options;
-    return new this.contract.LearnerService(learner, credentialsOf(this.options), {
-      'grpc.max_receive_message_length': Math.min(this.limits.max_message_bytes, 2 ** 31 - 1),
-      'grpc.initial_reconnect_backoff_ms': 50,
-      'grpc.max_reconnect_backoff_ms': 1000,
-      'grpc.keepalive_time_ms': 60_000,
-      'grpc.use_local_subchannel_pool': ownConnection,
-      // A proxy for the world outside must not stand between two processes of one machine.
-      'grpc.enable_http_proxy': /^(localhost|127\.|\[::1\])/.test(learner) ? 0 : 1,
-    });
-  }
-
-  close() {
-    this.narrow?.close();
-    this.wide?.close();
+    this.narrow = open(options, false);
+    this.wide = open(options, true);
+    this.heardAt = Date.now();
   }
 
   /**
-   * The response to a call, repeated until there is a final answer; what is none is thrown.
-   * `request` is asked anew for every attempt, `signal` calls it off.
+   * The response to a call. A final status is thrown as a Stop, and so is the reason of `signal`
+   * where that calls it off. `request` is asked anew for every attempt.
    */
   async final(method, request, { milliseconds, signal }) {
+    let deadline = milliseconds;
     let pause = FIRST_PAUSE_MILLISECONDS;
-    let limit = milliseconds ?? this.limits.push_deadline_milliseconds;
-    const longest = LONGEST_DEADLINE_FACTOR * limit;
     let isRefreshed = false;
     for (;;) {
-      try {
-        const response = await this.once(method, request(), limit, signal);
-        this.silentSince = null;
+      const { error, response } = await this.attempt(method, request(), deadline, signal);
+      signal.throwIfAborted();
+      if (!error) {
+        this.heardAt = Date.now();
         return response;
-      } catch (error) {
-        signal?.throwIfAborted();
-        if (!(error.metadata instanceof grpc.Metadata)) throw error;
-        const status = this.read(error);
-        this.note(method, status);
-        const end = endOf(method, status, isRefreshed);
-        if (end) throw end;
-        isRefreshed = status.code === 'UNAUTHENTICATED';
-        if (status.code === 'DEADLINE_EXCEEDED') limit = Math.min(2 * limit, longest);
-        await sleep(jittered(pause, status.retryMilliseconds), null, { signal });
-        pause = Math.min(2 * pause, LONGEST_PAUSE_MILLISECONDS);
       }
+      const status = statusOf(error);
+      const said = `${method}: ${status.code} ${status.reason}: ${status.message}`;
+      log('call_failed', { message: said });
+      this.checkSilence(status, said);
+      if (!isRepeated(status, isRefreshed)) throw new Stop(EXIT.REFUSED, said, status);
+      isRefreshed = status.code === 'UNAUTHENTICATED';
+      if (status.code === 'DEADLINE_EXCEEDED') {
+        deadline = Math.min(2 * deadline, LONGEST_DEADLINE_FACTOR * milliseconds);
+      }
+      // Up to half more, so that samplers that failed together do not come again together.
+      const wait = (status.retryMilliseconds ?? pause) * (1 + Math.random() / 2);
+      await sleep(wait, null, { signal });
+      pause = Math.min(2 * pause, LONGEST_PAUSE_MILLISECONDS);
     }
   }
 
-  /** One attempt. */
-  once(method, request, milliseconds, signal) {
-    return new Promise((resolve, reject) => {
-      signal?.throwIfAborted();
-      const client = method === 'PushTrajectories' ? this.wide : this.narrow;
-      const options = { deadline: Date.now() + milliseconds };
-      const call = client[method](request, new grpc.Metadata(), options, (error, response) => {
+  /** One attempt, as its error or its response. */
+  attempt(method, request, milliseconds, signal) {
+    signal?.throwIfAborted();
+    const metadata = new grpc.Metadata();
+    const token = this.options['token-file'];
+    // Read anew for every call, so that it can be replaced.
+    if (token) metadata.set('authorization', `Bearer ${String(fileAt(token)).trim()}`);
+    const client = method === 'PushTrajectories' ? this.wide : this.narrow;
+    const options = { deadline: Date.now() + milliseconds };
+    return new Promise((resolve) => {
+      const call = client[method](request, metadata, options, (error, response) => {
         signal?.removeEventListener('abort', cancel);
-        if (error) reject(error);
-        else resolve(response);
+        resolve({ error, response });
       });
       const cancel = () => call.cancel();
       signal?.addEventListener('abort', cancel);
     });
   }
 
-  /** Code, message, reason and RetryInfo of a failed call. */
-  read({ code, details: message, metadata }) {
-    const read = { code: Code[code], message, reason: '', retryMilliseconds: null };
-    const [packed] = metadata.get('grpc-status-details-bin');
-    const details = packed ? this.contract.Status.deserialize(packed).details : [];
-    for (const { type_url: type, value } of details) {
-      if (type.endsWith('/google.rpc.ErrorInfo')) {
-        const info = this.contract.ErrorInfo.deserialize(value);
-        if (info.domain === 'wiserl') read.reason = info.reason;
-      } else if (type.endsWith('/google.rpc.RetryInfo')) {
-        const delay = this.contract.RetryInfo.deserialize(value).retry_delay;
-        read.retryMilliseconds = Number(delay?.seconds ?? 0) * 1000 + (delay?.nanos ?? 0) / 1e6;
-      }
-    }
-    return read;
-  }
-
-  /** Warns of failed calls, but not of every one; stops where nobody answers for too long. */
-  note(method, { code, message, reason }) {
-    const now = Date.now();
-    const said = `${code} ${reason}: ${message}`;
-    if (now - this.complainedAt >= COMPLAIN_EVERY_MILLISECONDS) {
-      this.complainedAt = now;
-      log('call_failed', { method, status: said });
-    }
-    const isSilence = !reason && ['UNAVAILABLE', 'DEADLINE_EXCEEDED'].includes(code);
-    this.silentSince = isSilence ? (this.silentSince ?? now) : null;
+  /** Stops where nobody has answered for too long. */
+  checkSilence({ code, reason }, said) {
+    if (reason || !SILENCE.includes(code)) this.heardAt = Date.now();
     const { 'connect-timeout-seconds': patience, learner } = this.options;
-    if (isSilence && patience > 0 && now - this.silentSince >= 1000 * patience) {
+    if (patience > 0 && Date.now() - this.heardAt >= 1000 * patience) {
       throw new Stop(EXIT.UNREACHABLE, `no learner at ${learner} for ${patience} s (${said})`);
     }
   }
 }
 
-/** Half of a pause to all of it; of one that the learner tells, all of it to half more. */
-function jittered(pause, told) {
-  return told === null ? pause * (0.5 + Math.random() / 2) : told * (1 + Math.random() / 2);
+function isRepeated({ code, retryMilliseconds }, isRefreshed) {
+  if (code === 'RESOURCE_EXHAUSTED') return retryMilliseconds !== null;
+  if (code === 'UNAUTHENTICATED') return !isRefreshed;
+  return REPEATED.includes(code);
 }
 
-/** The error that a status ends a call with, or null where it is to be repeated. */
-function endOf(method, { code, message, reason, retryMilliseconds }, isRefreshed) {
-  if (REPEATED.includes(code)) return null;
-  if (code === 'RESOURCE_EXHAUSTED' && retryMilliseconds !== null) return null;
-  // The token is read again for every attempt; one that was replaced just now is known next time.
-  if (code === 'UNAUTHENTICATED' && !isRefreshed) return null;
-  if (REFUSABLE.includes(method) && REFUSING.includes(code)) return new Refused(message);
-  const Signal = BY_REASON[reason];
-  if (Signal) return new Signal(message);
-  return new Stop(EXIT.REFUSED, `${method}: ${code} ${reason}: ${message}`);
+/** Code, message, reason and RetryInfo of a failed call. */
+function statusOf({ code, details, metadata }) {
+  const status = { code: grpc.status[code], message: details, reason: '', retryMilliseconds: null };
+  const [packed] = metadata.get('grpc-status-details-bin');
+  for (const { type_url: type, value } of packed ? Status.deserialize(packed).details : []) {
+    if (type.endsWith('/google.rpc.ErrorInfo')) {
+      const { domain, reason } = ErrorInfo.deserialize(value);
+      if (domain === 'wiserl') status.reason = reason;
+    }
+    if (type.endsWith('/google.rpc.RetryInfo')) {
+      const { retry_delay: delay } = RetryInfo.deserialize(value);
+      status.retryMilliseconds = Number(delay?.seconds ?? 0) * 1000 + (delay?.nanos ?? 0) / 1e6;
+    }
+  }
+  return status;
+}
+
+function open(options, isOwnConnection) {
+  return new LearnerService(options.learner, credentialsOf(options), {
+    // What the learner sends is bounded by what it says itself.
+    'grpc.max_receive_message_length': -1,
+    'grpc.initial_reconnect_backoff_ms': 50,
+    'grpc.max_reconnect_backoff_ms': 1000,
+    'grpc.keepalive_time_ms': 60_000,
+    'grpc.use_local_subchannel_pool': Number(isOwnConnection),
+    // A proxy for the world outside must not stand between two processes of one machine.
+    'grpc.enable_http_proxy': /^(localhost|127\.|\[::1\])/.test(options.learner) ? 0 : 1,
+  });
 }
 
 function credentialsOf(options) {
-  const [authority, token, certificate, key] = [
-    'tls-ca',
-    'token-file',
-    'tls-client-cert',
-    'tls-client-key',
-  ].map((name) => options[name]);
-  if (!authority) return grpc.credentials.createInsecure();
-  const own = certificate ? [read(key), read(certificate)] : [];
-  const channel = grpc.credentials.createSsl(read(authority), ...own);
-  if (!token) return channel;
-  const withToken = grpc.credentials.createFromMetadataGenerator((_, done) => {
-    try {
-      const metadata = new grpc.Metadata();
-      metadata.set('authorization', `Bearer ${String(read(token)).trim()}`);
-      done(null, metadata);
-    } catch (error) {
-      done(error);
-    }
-  });
-  return grpc.credentials.combineChannelCredentials(channel, withToken);
+  const files = ['tls-ca', 'tls-client-key', 'tls-client-cert'].map((name) => options[name]);
+  if (!files[0]) return grpc.credentials.createInsecure();
+  return grpc.credentials.createSsl(...files.map((path) => (path ? fileAt(path) : null)));
 }
 
-function read(path) {
+function fileAt(path) {
   try {
     return readFileSync(path);
   } catch (error) {

@@ -1,8 +1,9 @@
-// CartPole after Barto, Sutton and Anderson (1983), as Gymnasium's CartPole-v1 computes it:
-// https://github.com/Farama-Foundation/Gymnasium/blob/main/gymnasium/envs/classic_control/cartpole.py
+// CartPole after Barto, Sutton and Anderson (1983), as Gymnasium's CartPole-v1 computes it
+// (https://gymnasium.farama.org/environments/classic_control/cart_pole/).
+// docs/writing-a-sampler.md: "Registering".
 
 import { EXIT, Stop } from './exits.js';
-import { Generator } from './random.js';
+import { generator } from './random.js';
 import { encode } from './tensors.js';
 
 const GRAVITY = 9.8;
@@ -16,21 +17,15 @@ const MAX_POSITION = 2.4;
 const MAX_ANGLE = (12 * 2 * Math.PI) / 360;
 const MAX_STEPS = 500;
 
-const HIGH = Float32Array.of(MAX_POSITION * 2, Infinity, MAX_ANGLE * 2, Infinity);
-
 /** One copy of the environment. */
 export class CartPole {
-  generator = new Generator();
-  state = [0, 0, 0, 0];
-  steps = 0;
-
   /** Begins an episode; a seed begins the copy's randomness anew. */
   reset(seed) {
     if (seed !== undefined) {
-      const whole = BigInt(seed);
-      this.generator.seed(Number(whole & 0xffffffffn), Number(whole >> 32n), 0);
+      const [low, high] = new Uint32Array(BigUint64Array.of(BigInt(seed)).buffer);
+      this.draw = generator(low, high, 0);
     }
-    this.state = this.state.map(() => 0.1 * this.generator.uniform() - 0.05);
+    this.state = Array.from({ length: 4 }, () => 0.1 * this.draw() * 2 ** -32 - 0.05);
     this.steps = 0;
     return Float32Array.from(this.state);
   }
@@ -51,16 +46,16 @@ export class CartPole {
     turning += STEP_SECONDS * turningRate;
     this.state = [position, velocity, angle, turning];
     this.steps += 1;
-    const terminated = Math.abs(position) > MAX_POSITION || Math.abs(angle) > MAX_ANGLE;
     return {
       observation: Float32Array.from(this.state),
       reward: 1,
-      terminated,
+      terminated: Math.abs(position) > MAX_POSITION || Math.abs(angle) > MAX_ANGLE,
       truncated: this.steps >= MAX_STEPS,
     };
   }
 }
 
+const HIGH = Float32Array.of(MAX_POSITION * 2, Infinity, MAX_ANGLE * 2, Infinity);
 const bound = (elements) => encode('DATA_TYPE_FLOAT32', [4], elements);
 const space = { box: { low: bound(HIGH.map((most) => -most)), high: bound(HIGH) } };
 const group = { agents: [''], observation: space, action: { discrete: { n: 2 } } };

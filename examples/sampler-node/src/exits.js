@@ -1,5 +1,7 @@
-// How the sampler ends, and what ends a session: the same exit codes as the Python sampler's.
+// Why and with what a sampler ends; what it says meanwhile.
+// docs/writing-a-sampler.md: "The end", and what "Verdicts" says of refusals.
 
+/** The exit codes of the Python sampler; after a signal it is 128 plus that one's number. */
 export const EXIT = {
   FINISHED: 0,
   USAGE: 2,
@@ -12,25 +14,16 @@ export const EXIT = {
 const MOST_REFUSALS = 5;
 const WITHIN_MILLISECONDS = 60_000;
 
-/** The sampler cannot go on, and starting over would not help. */
+/**
+ * The sampler cannot go on, or need not. Where a status of the learner's says so its `code` and
+ * `reason` are there, for whoever has something left to do.
+ */
 export class Stop extends Error {
-  constructor(exitCode, message) {
+  constructor(exitCode, message, { code, reason } = {}) {
     super(message);
-    this.exitCode = exitCode;
+    Object.assign(this, { exitCode, code, reason });
   }
 }
-
-/** The learner serves another run: start over from GetRun. */
-export class RunChanged extends Error {}
-
-/** The learner has forgotten this sampler: register again. */
-export class Forgotten extends Error {}
-
-/** The version that a pull named is not kept any more. */
-export class VersionGone extends Error {}
-
-/** A final answer to a call that is no response; the same request never succeeds. */
-export class Refused extends Error {}
 
 /** Counts what was refused for good: again and again means that something is wrong here. */
 export class Refusals {
@@ -39,15 +32,16 @@ export class Refusals {
   /** Logs one; throws where it is one too many. */
   add(event, message) {
     log(event, { message });
-    this.times = [...this.times, Date.now()].slice(-MOST_REFUSALS);
-    const isFull = this.times.length === MOST_REFUSALS;
-    if (isFull && Date.now() - this.times[0] <= WITHIN_MILLISECONDS) {
+    const now = Date.now();
+    this.times = this.times.filter((time) => now - time <= WITHIN_MILLISECONDS);
+    this.times.push(now);
+    if (this.times.length >= MOST_REFUSALS) {
       throw new Stop(EXIT.DATA_REFUSED, `refused ${MOST_REFUSALS} times in a minute: ${message}`);
     }
   }
 }
 
 /** An event for people and log collectors, one JSON object a line. */
-export function log(event, fields = {}) {
+export function log(event, fields) {
   process.stderr.write(`${JSON.stringify({ time: new Date().toISOString(), event, ...fields })}\n`);
 }

@@ -1,25 +1,27 @@
-// One copy of the environment and where it stands: between two rows of a slot, or of an evaluation.
+// One copy of the environment and where it stands between two rows.
+// docs/writing-a-sampler.md: "Rows", "States" and "Registering".
 
-import { environmentSeed, noiseKey, wordsOf } from './random.js';
+import { environmentSeed, noiseKey } from './random.js';
 
-/** A slot of a registration: a life with a number. */
+/** A slot of a registration. */
 export function newSlot({ seed, index, incarnation_base: incarnation }, environment, slot) {
-  const address = [seed, index, slot, incarnation];
-  const life = new Life(environment.make(), environmentSeed(...address), noiseKey(...address));
-  return Object.assign(life, { slot, incarnation });
+  const address = `${seed}/${index}/${slot}/${incarnation}`;
+  return new Life(environment.make(), environmentSeed(address), address, { slot, incarnation });
 }
 
 /** A copy that plays the evaluated episode of a seed. */
 export function newEvaluation({ seed: run }, environment, seed) {
-  return new Life(environment.make(), seed, wordsOf(`wiserl/${run}/evaluation/${seed}/noise`));
+  return new Life(environment.make(), seed, `${run}/evaluation/${seed}`, { slot: 0 });
 }
 
-/** A copy that takes actions. */
+/** A copy that takes actions; `address` is that of its noise. */
 export class Life {
-  constructor(environment, seed, key) {
+  constructor(environment, seed, address, { slot, incarnation }) {
     this.environment = environment;
-    this.noiseKey = key;
-    /** By key, the recurrent states that the next row is fed; absent: the signature's initial ones. */
+    this.noiseKey = noiseKey(address);
+    this.slot = slot;
+    this.incarnation = incarnation;
+    /** By key, the states that the next row is fed; where one is absent, its initial value. */
     this.states = {};
     /** The rows that there were. */
     this.row = 0;
@@ -36,22 +38,39 @@ export class Life {
 
   /**
    * One row: a step, or, where the episode ended in the row before, the reset that takes the row up
-   * and ignores the action. Answers what the row's columns hold.
+   * and ignores the action. Answers what the row's columns hold, by role.
    */
   advance(action) {
-    const { isFirst } = this;
+    const row = {
+      IS_FIRST: this.isFirst,
+      VALID: !this.isOver,
+      REWARD: 0,
+      TERMINATED: false,
+      TRUNCATED: false,
+      EPISODE_END: false,
+    };
     this.row += 1;
-    if (this.isOver) {
+    if (!row.VALID) {
       this.begin();
-      const flags = { terminated: false, truncated: false, ended: false };
-      return { isFirst, isValid: false, reward: 0, ...flags };
+      return row;
     }
     const { observation, reward, terminated, truncated } = this.environment.step(action);
     this.observation = observation;
     this.isFirst = false;
     this.isOver = terminated || truncated;
+    this.terminated = terminated;
     this.episodeReturn += reward;
     this.length += 1;
-    return { isFirst, isValid: true, reward, terminated, truncated, ended: this.isOver };
+    row.REWARD = reward;
+    row.TERMINATED = terminated;
+    row.TRUNCATED = truncated;
+    row.EPISODE_END = this.isOver;
+    return row;
+  }
+
+  /** The episode that the last row ended. */
+  episode() {
+    const { episodeReturn, length, terminated } = this;
+    return { episode_return: episodeReturn, length, terminated };
   }
 }

@@ -1,118 +1,118 @@
 // Rolls fragments and plays evaluated episodes, row by row, with one policy each.
+// docs/writing-a-sampler.md: "Rows", "Noise", "States" and "Evaluations".
 
-import { Actor } from './actor.js';
+import { Tensor } from './policies.js';
+import { generator, noise } from './random.js';
+import { entriesOf } from './signature.js';
 import { encode } from './tensors.js';
 
-const STEP_COLUMNS = {
-  REWARD: 'reward',
-  TERMINATED: 'terminated',
-  TRUNCATED: 'truncated',
-  IS_FIRST: 'isFirst',
-  VALID: 'isValid',
-  EPISODE_END: 'ended',
+/** What the coming row of a life is fed, by the role of the input. */
+const FED = {
+  OBSERVATION: ({ observation }) => observation,
+  STATE: ({ states }, { key, initial }) => states[key] ?? initial,
+  RESET: ({ isFirst }) => [Number(isFirst)],
+  NOISE: ({ noiseKey: [first, second, third], row }, input, place, { policy }) => {
+    const draw = generator(first ^ policy.version, second ^ row, third ^ place);
+    return noise(input.noise, input.size, draw);
+  },
+  SCALAR: ({ slot }, { key }, place, { scalars }) => {
+    const values = scalars.get(key) ?? [];
+    const value = values.length === 1 ? values[0] : values[slot];
+    if (value === undefined) throw new RangeError(`the scalar ${key} lacks slot ${slot}`);
+    return [value];
+  },
 };
 
 /**
- * Rolls `rows` rows of some slots (lives with a `slot` and an `incarnation`); answers a
- * `TrajectoryBatch`, or null where `isWanted()` said that nobody wants it any more: the slots' next
- * fragments begin after a gap. `progress` counts rows.
+ * Rolls `rows` rows of some slots; answers a `TrajectoryBatch`, or null where `isWanted()` said no:
+ * the slots' next fragments begin after a gap.
  */
-export async function rollFragments(task) {
-  const { policy, signature, slots, rows, scalars, progress, isWanted } = task;
-  const { collecting } = signature;
-  const actor = new Actor(signature, collecting, slots);
-  actor.setScalars(
-    scalars,
-    slots.map(({ slot }) => slot),
-  );
-  const columns = signature.columns.map((column) => new Column(column, rows, slots.length));
-  const parts = slots.map(({ slot, incarnation, row }) => ({ slot, incarnation, first_row: row }));
+export async function rollFragments(task, rows) {
+  const { policy, signature, lives, progress, isWanted } = task;
+  const columns = signature.columns.map((column) => new Column(column, rows, lives.length));
+  const slots = lives.map(({ slot, incarnation, row }) => ({ slot, incarnation, first_row: row }));
   const episodes = [];
-  const see = (t) => {
-    for (const column of columns.filter(({ role }) => role === 'OBSERVATION')) {
-      slots.forEach((life, i) => {
-        column.put(t, i, life.observation);
-      });
-    }
-  };
-  for (const column of columns.filter(({ role }) => role === 'STATE')) {
-    column.elements.set(actor.state(column.key));
-  }
   for (let t = 0; t < rows; t += 1) {
     if (!isWanted()) {
-      actor.keepStates();
-      progress.rows_dropped += t * slots.length;
+      progress.rows_dropped += t * lives.length;
       return null;
     }
-    see(t);
-    const answers = await actor.act(policy);
-    slots.forEach((life, i) => {
-      const row = life.advance(collecting.actionOf(answers, i));
-      if (row.ended) episodes.push(episodeOf(life, row));
-      for (const column of columns) {
-        const { role, size } = column;
-        if (role in STEP_COLUMNS) column.put(t, i, [row[STEP_COLUMNS[role]]]);
-        if (column.output) {
-          column.put(t, i, answers[column.output].subarray(i * size, (i + 1) * size));
-        }
-      }
-    });
-    progress.rows_rolled += slots.length;
+    const { entries, steps } = await row(task, lives, signature.collecting);
+    for (const column of columns) {
+      const { role, address } = column;
+      column.put(t, entries[address] ?? steps.map((step) => step[role]));
+    }
+    const ended = lives.filter((_, i) => steps[i].EPISODE_END);
+    episodes.push(...ended.map((life) => ({ ...life.episode(), ...placeOf(life) })));
   }
-  see(rows);
-  actor.keepStates();
+  const last = lives.flatMap(({ observation }) => [...observation]);
+  columns.find(({ role }) => role === 'OBSERVATION')?.put(rows, last);
   const messages = columns.map((column) => column.message());
-  return { version: String(policy.version), rows, slots: parts, columns: messages, episodes };
+  return { version: policy.version, rows, slots, columns: messages, episodes };
 }
 
 /** Plays one greedy episode for each life, all at once; null where `isWanted()` said no. */
-export async function playEpisodes({ policy, signature, lives, scalars, progress, isWanted }) {
-  const actor = new Actor(signature, signature.evaluating, lives);
-  // An evaluation belongs to no slot: where each slot has a value, that of the first one is fed.
-  actor.setScalars(
-    scalars,
-    lives.map(() => 0),
-  );
-  const episodes = new Array(lives.length).fill(null);
-  while (episodes.includes(null)) {
-    if (!isWanted()) return null;
-    const answers = await actor.act(policy);
+export async function playEpisodes(task) {
+  let playing = task.lives;
+  while (playing.length) {
+    if (!task.isWanted()) return null;
+    await row(task, playing, task.signature.evaluating);
+    playing = playing.filter(({ isOver }) => !isOver);
+  }
+  return task.lives.map((life) => life.episode());
+}
+
+/** One row of all lives: what was fed and answered by address, and what the steps did. */
+async function row(task, lives, { action, asked }) {
+  const entries = {};
+  const feeds = {};
+  task.signature.inputs.forEach((input, place) => {
+    const { address, name, role, shape, size, Elements, ortType } = input;
+    const elements = new Elements(lives.length * size);
+    lives.forEach((life, i) => elements.set(FED[role](life, input, place, task), i * size));
+    entries[address] = elements;
+    feeds[name] = new Tensor(ortType, elements, [lives.length, ...shape]);
+  });
+  const names = asked.map(({ name }) => name);
+  const answers = await task.policy.session.run(feeds, names);
+  for (const { address, name, role, key, size } of asked) {
+    const { data } = answers[name];
+    entries[address] = data;
+    if (role !== 'NEXT_STATE') continue;
     lives.forEach((life, i) => {
-      if (episodes[i]) return;
-      const row = life.advance(signature.evaluating.actionOf(answers, i));
-      progress.rows_rolled += 1;
-      if (row.ended) episodes[i] = episodeOf(life, row);
+      life.states[key] = data.subarray(i * size, (i + 1) * size);
     });
   }
-  return episodes;
+  const { address, size } = action;
+  const actions = entries[address];
+  const of = (i) => (size === 1 ? Number(actions[i]) : actions.slice(i * size, (i + 1) * size));
+  const steps = lives.map((life, i) => life.advance(of(i)));
+  task.progress.rows_rolled += lives.length;
+  return { entries, steps };
 }
 
-/** The episode that a life's last row ended. */
-function episodeOf({ slot, incarnation, row, episodeReturn, length }, { terminated }) {
-  const ended = { episode_return: episodeReturn, length, terminated };
-  return slot === undefined ? ended : { ...ended, slot, incarnation, end_row: row - 1 };
+function placeOf({ slot, incarnation, row: rows }) {
+  return { slot, incarnation, end_row: rows - 1 };
 }
 
-/** One column of a batch: time-major, entry (t, slot) at (t x B + slot) x size. */
+/** One column of a batch: time-major, the entries of row t at t x B x size. */
 class Column {
   constructor(spec, rows, slots) {
     Object.assign(this, spec);
     this.slots = slots;
-    this.leading = {
-      EXTENT_ROWS: [rows, slots],
-      EXTENT_ROWS_PLUS_ONE: [rows + 1, slots],
-      EXTENT_INITIAL: [slots],
-    }[spec.extent];
-    this.elements = new spec.Elements(this.leading.reduce((a, b) => a * b) * spec.size);
+    this.entries = entriesOf(spec.extent, rows);
+    this.elements = new spec.Elements(this.entries * slots * spec.size);
   }
 
-  put(t, i, values) {
-    this.elements.set(values, (t * this.slots + i) * this.size);
+  /** Takes row t, unless the column is of the first row alone. */
+  put(t, values) {
+    if (t < this.entries) this.elements.set(values, t * this.slots * this.size);
   }
 
   message() {
-    const { role, group, key, dtype, shape } = this;
-    const tensor = encode(dtype, [...this.leading, ...shape], this.elements);
+    const { role, group, key, extent, entries, slots, dtype, shape } = this;
+    const leading = extent === 'EXTENT_INITIAL' ? [slots] : [entries, slots];
+    const tensor = encode(dtype, [...leading, ...shape], this.elements);
     return { role: `ROLE_${role}`, group, key, tensor };
   }
 }

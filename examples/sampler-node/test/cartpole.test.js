@@ -25,22 +25,25 @@ test('its transitions are those of Gymnasium', () => {
 });
 
 test('an episode is cut after 500 steps and begins anew in a row of its own', () => {
-  const life = new Life(new CartPole(), 3, []);
+  const life = new Life(new CartPole(), 3, '', { slot: 0 });
   let last;
   for (let t = 0; t < 500; t += 1) {
-    assert.equal(life.isFirst, t === 0);
     last = life.advance(Number(life.observation[2] + 0.8 * life.observation[3] > 0));
-    assert.equal(last.ended, t === 499);
+    assert.deepEqual([last.IS_FIRST, last.EPISODE_END], [t === 0, t === 499]);
   }
-  assert.deepEqual([last.truncated, last.terminated, life.episodeReturn], [true, false, 500]);
+  assert.deepEqual([last.TRUNCATED, last.TERMINATED], [true, false]);
+  assert.deepEqual(life.episode(), { episode_return: 500, length: 500, terminated: false });
   const seen = life.observation;
-  const reset = life.advance(1);
-  assert.deepEqual(
-    [reset.isValid, reset.isFirst, reset.reward, reset.ended, reset.truncated],
-    [false, false, 0, false, false],
-  );
+  assert.deepEqual(life.advance(1), {
+    IS_FIRST: false,
+    VALID: false,
+    REWARD: 0,
+    TERMINATED: false,
+    TRUNCATED: false,
+    EPISODE_END: false,
+  });
   assert.notDeepEqual(life.observation, seen);
-  assert.equal(life.advance(1).isFirst, true);
+  assert.equal(life.advance(1).IS_FIRST, true);
   assert.equal(life.row, 502);
 });
 

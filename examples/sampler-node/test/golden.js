@@ -1,12 +1,10 @@
 // The golden vectors (examples/golden/), read for the tests.
 
 import { readFileSync } from 'node:fs';
-import { loadContract } from '../src/contract.js';
 import { kindOf } from '../src/tensors.js';
 
 const FOLDER = new URL('../../golden/', import.meta.url);
 
-export const contract = loadContract();
 export const model = readFileSync(new URL('policy.onnx', FOLDER));
 export const golden = JSON.parse(readFileSync(new URL('vectors.json', FOLDER), 'utf8'));
 

@@ -20,13 +20,13 @@ const evaluation = (...seeds) => ({
 function granted(...listed) {
   const grants = new Grants(4);
   grants.take(listed);
-  const roll = (version = 3n, most = 9) => grants.toRoll(version, () => most)?.slots;
+  const roll = (version = 3, most = 9) => grants.toRoll(version, () => most)?.slots;
   return { grants, roll };
 }
 
 test('a finite amount is rolled lap by lap, and what was refused again', () => {
   const { grants, roll } = granted(finite(5, 3));
-  assert.deepEqual([roll(2n), roll(4n)], [undefined, undefined]);
+  assert.deepEqual([roll(2), roll(4)], [undefined, undefined]);
   assert.deepEqual([roll(), roll(), roll()], [[0, 1, 2], [0, 1], undefined]);
   grants.all.get('10').giveBack([1]);
   assert.deepEqual(roll(), [1]);
@@ -34,21 +34,21 @@ test('a finite amount is rolled lap by lap, and what was refused again', () => {
 
 test('no more slots go together than have room in a push', () => {
   const { roll } = granted(finite(4, 4));
-  assert.deepEqual([roll(3n, 3), roll(3n, 3)], [[0, 1, 2], [3]]);
+  assert.deepEqual([roll(3, 3), roll(3, 3)], [[0, 1, 2], [3]]);
 });
 
-test('a window has so many fragments in flight of any newer version, and its slots take turns', () => {
+test('a window has so many in flight of any newer version, and its slots take turns', () => {
   const { grants, roll } = granted(windowOf(3));
-  assert.equal(roll(2n), undefined);
+  assert.equal(roll(2), undefined);
   assert.deepEqual(
-    [roll(3n), roll(4n)],
+    [roll(3), roll(4)],
     [
       [0, 1, 2],
-      [0, 1, 3],
+      [3, 0, 1],
     ],
   );
   grants.take([windowOf(9)]);
-  assert.deepEqual(roll(), [0, 1, 2, 3]);
+  assert.deepEqual(roll(), [2, 3, 0, 1]);
   grants.take([windowOf(0)]);
   assert.equal(roll(), undefined);
 });
@@ -57,13 +57,13 @@ test('an evaluation plays every seed once, and again what was refused', () => {
   const { grants } = granted(evaluation('7', '8', '9'));
   const grant = grants.toPlay();
   assert.deepEqual(grant.take(2), ['7', '8']);
-  grants.take([evaluation('7', '8', '9', '10')]);
-  assert.deepEqual(grant.take(5), ['9', '10']);
+  grants.take([evaluation('7', '8', '9')]);
+  assert.deepEqual(grant.take(5), ['9']);
   assert.equal(grants.toPlay(), undefined);
   grant.giveBack(['8']);
   assert.deepEqual(grants.toPlay().take(5), ['8']);
   grant.giveBack(['8']);
-  grants.forget(3n);
+  grants.forget(3);
   assert.equal(grants.toPlay(), undefined);
 });
 

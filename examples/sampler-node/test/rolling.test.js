@@ -1,21 +1,22 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
-import { Actor } from '../src/actor.js';
+import { Model, wire } from '../src/contract.js';
+import { EXIT } from '../src/exits.js';
 import { Life } from '../src/life.js';
-import { agree, Policy } from '../src/policy.js';
+import { agree, sessionOf, Tensor } from '../src/policies.js';
 import { rollFragments } from '../src/rolling.js';
-import { Signature } from '../src/signature.js';
-import { decode } from '../src/tensors.js';
-import { contract, elementsOf, golden, model } from './golden.js';
+import { readSignature } from '../src/signature.js';
+import { decode, kindOf } from '../src/tensors.js';
+import { elementsOf, golden, model } from './golden.js';
 
 const { rows, slots, push } = golden.fragment;
 const response = { version: '7', model, model_sha256: createHash('sha256').update(model).digest() };
-const { signature: message } = contract.Registration.deserialize(
-  Buffer.from(golden.registration, 'base64'),
-);
-const signature = new Signature(message);
-const expected = contract.Push.deserialize(Buffer.from(push, 'base64')).batch;
+const Push = wire['wiserl.v1.PushTrajectoriesRequest'];
+const registration = Buffer.from(golden.registration, 'base64');
+const { signature: message } = wire['wiserl.v1.RegisterResponse'].deserialize(registration);
+const signature = readSignature(message);
+const expected = Push.deserialize(Buffer.from(push, 'base64')).batch;
 const initial = elementsOf(rows[0].inputs['state/memory']);
 
 /** What the environment of slot `place` answers, as the file says. */
@@ -53,43 +54,45 @@ class Tape {
 
 function lives() {
   return slots.map(({ slot, incarnation, first_row: row, episode_length: length }, place) => {
-    const life = new Life(new Tape(place), 0, [1, 2, 3]);
+    const life = new Life(new Tape(place), 0, '', { slot, incarnation });
     const half = initial.length / slots.length;
     const memory = initial.slice(place * half, (place + 1) * half);
     const isFirst = row === 0;
     const states = isFirst ? {} : { memory };
-    return Object.assign(life, { slot, incarnation, row, length, isFirst, states });
+    return Object.assign(life, { row, length, isFirst, states });
   });
 }
 
 /** The policy with the noise of the file in place of what was drawn. */
 async function rehearsed() {
-  const policy = await Policy.load(contract, response);
+  const session = await sessionOf(response);
   let t = 0;
   const run = (feeds, names) => {
     feeds.noise.data.set(elementsOf(rows[t].inputs.noise));
     t += 1;
-    return policy.run(feeds, names);
+    return session.run(feeds, names);
   };
-  return { version: policy.version, run };
+  return { version: 7, session: { run } };
 }
 
 async function rolled(isWanted = () => true) {
   const progress = { rows_rolled: 0, rows_dropped: 0 };
   const taking = lives();
-  const task = { signature, slots: taking, rows: rows.length, scalars: new Map(), progress };
-  const batch = await rollFragments({ ...task, policy: await rehearsed(), isWanted });
+  const task = { signature, lives: taking, scalars: new Map(), progress, isWanted };
+  const batch = await rollFragments({ ...task, policy: await rehearsed() }, rows.length);
   return { batch, progress, slots: taking };
 }
 
 test('every call of the policy is answered as the file says', async () => {
-  const policy = await Policy.load(contract, response);
+  const session = await sessionOf(response);
   for (const { inputs, outputs } of rows) {
-    const actor = new Actor(signature, signature.collecting, lives());
-    for (const input of actor.inputs) input.elements.set(elementsOf(inputs[input.name]));
+    const tensors = Object.entries(inputs).map(([name, input]) => {
+      const { ortType } = kindOf(`DATA_TYPE_${input.dtype.toUpperCase()}`);
+      return [name, new Tensor(ortType, elementsOf(input), input.shape)];
+    });
     const names = Object.keys(outputs);
-    const answers = await policy.run(actor.feeds, names);
-    for (const name of names) assert.ok(agree(answers[name], elementsOf(outputs[name])), name);
+    const answers = await session.run(Object.fromEntries(tensors), names);
+    for (const name of names) assert.ok(agree(answers[name].data, elementsOf(outputs[name])), name);
   }
 });
 
@@ -97,7 +100,7 @@ test('a fragment becomes the push of the file', async () => {
   const { batch, progress } = await rolled();
   assert.equal(progress.rows_rolled, rows.length * slots.length);
   // Through the wire, so that both are as a reader has them.
-  const sent = contract.Push.deserialize(contract.Push.serialize({ batch })).batch;
+  const sent = Push.deserialize(Push.serialize({ batch })).batch;
   const { columns, ...rest } = sent;
   const { columns: wanted, ...others } = expected;
   assert.deepEqual(rest, others);
@@ -141,11 +144,11 @@ test('what nobody wants any more is dropped, and the slots go on after a gap', a
 
 test('a model that is damaged, draws, runs foreign code or reads files is refused', async () => {
   const damaged = { ...response, model: Buffer.concat([model, Buffer.of(0)]) };
-  await assert.rejects(Policy.load(contract, damaged), /SHA-256/);
+  await assert.rejects(sessionOf(damaged), /SHA-256/);
   const refused = (graph) => {
-    const bytes = contract.Model.serialize({ graph });
+    const bytes = Model.serialize({ graph });
     const digest = createHash('sha256').update(bytes).digest();
-    return Policy.load(contract, { version: '1', model: bytes, model_sha256: digest });
+    return sessionOf({ version: '1', model: bytes, model_sha256: digest });
   };
   await assert.rejects(refused({ node: [{ op_type: 'RandomUniformLike' }] }), /draws/);
   await assert.rejects(
@@ -167,7 +170,20 @@ test('a golden vector that differs refuses the model', async () => {
   const named = (all) => Object.entries(all).map(([name, one]) => ({ name, tensor: tensor(one) }));
   const { inputs, outputs } = rows[0];
   const vector = { inputs: named(inputs), outputs: named(outputs) };
-  await Policy.load(contract, { ...response, golden: vector });
+  await sessionOf({ ...response, golden: vector });
   vector.outputs.find(({ name }) => name === 'action').tensor.data[0] ^= 1;
-  await assert.rejects(Policy.load(contract, { ...response, golden: vector }), /action differs/);
+  await assert.rejects(sessionOf({ ...response, golden: vector }), /action differs/);
+});
+
+test('a signature that names what nobody here can fill is refused by name', () => {
+  const refused = (change, why) => {
+    const wanted = { exitCode: EXIT.REFUSED, message: why };
+    assert.throws(() => readSignature({ ...message, ...change }), wanted);
+  };
+  const [input] = message.inputs;
+  refused({ inputs: [{ ...input, role: 'ROLE_ACTION_MASK' }] }, /ACTION_MASK\/\//);
+  refused({ inputs: [{ ...input, key: 'camera' }] }, /OBSERVATION\/\/camera/);
+  refused({ inputs: [{ ...input, group: 'red' }] }, /OBSERVATION\/red\//);
+  refused({ columns: [{ ...message.columns[0], role: 'ROLE_RECORD', key: 'x' }] }, /RECORD\/\/x/);
+  refused({ outputs: [] }, /RECORD\/\/log_prob|ACTION/);
 });
