@@ -155,6 +155,19 @@ def test_its_own_tests_pass():
     assert "# pass 0" not in done.stdout
 
 
+def test_its_linter_finds_nothing():
+    linter = node_sampler.EXAMPLE / "node_modules/eslint/bin/eslint.js"
+    done = subprocess.run(
+        node_sampler.node(str(linter), "."),
+        cwd=node_sampler.EXAMPLE,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     "passing",
     [
