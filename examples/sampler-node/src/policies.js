@@ -56,6 +56,7 @@ export class Policies {
 
 /** A session for the model of a PullWeightsResponse, once it is found to be what it should be. */
 export async function sessionOf({ version, model, model_sha256: announced, golden }) {
+  if (!model) throw new Error(`version ${version} came without its model, which is not at hand`);
   if (!createHash('sha256').update(model).digest().equals(announced)) {
     throw new Error(`${model.length} bytes of version ${version} have another SHA-256 than said`);
   }

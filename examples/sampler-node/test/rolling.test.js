@@ -145,6 +145,7 @@ test('what nobody wants any more is dropped, and the slots go on after a gap', a
 test('a model that is damaged, draws, runs foreign code or reads files is refused', async () => {
   const damaged = { ...response, model: Buffer.concat([model, Buffer.of(0)]) };
   await assert.rejects(sessionOf(damaged), /SHA-256/);
+  await assert.rejects(sessionOf({ ...response, model: undefined }), /without its model/);
   const refused = (graph) => {
     const bytes = Model.serialize({ graph });
     const digest = createHash('sha256').update(bytes).digest();
