@@ -28,32 +28,34 @@ export class Life {
     this.begin(seed);
   }
 
+  /**
+   * One row: a step, or, where the episode ended in the row before, the reset that takes the row up
+   * and ignores the action. Answers what the row's columns hold, by role.
+   */
+  advance(action) {
+    const { isFirst, isOver } = this;
+    const { reward, terminated, truncated } = isOver ? this.begin() : this.step(action);
+    this.row += 1;
+    return {
+      IS_FIRST: isFirst,
+      VALID: !isOver,
+      REWARD: reward,
+      TERMINATED: terminated,
+      TRUNCATED: truncated,
+      EPISODE_END: terminated || truncated,
+    };
+  }
+
   begin(seed) {
     this.observation = this.environment.reset(seed);
     this.isFirst = true;
     this.isOver = false;
     this.episodeReturn = 0;
     this.length = 0;
+    return { reward: 0, terminated: false, truncated: false };
   }
 
-  /**
-   * One row: a step, or, where the episode ended in the row before, the reset that takes the row up
-   * and ignores the action. Answers what the row's columns hold, by role.
-   */
-  advance(action) {
-    const row = {
-      IS_FIRST: this.isFirst,
-      VALID: !this.isOver,
-      REWARD: 0,
-      TERMINATED: false,
-      TRUNCATED: false,
-      EPISODE_END: false,
-    };
-    this.row += 1;
-    if (!row.VALID) {
-      this.begin();
-      return row;
-    }
+  step(action) {
     const { observation, reward, terminated, truncated } = this.environment.step(action);
     this.observation = observation;
     this.isFirst = false;
@@ -61,11 +63,7 @@ export class Life {
     this.terminated = terminated;
     this.episodeReturn += reward;
     this.length += 1;
-    row.REWARD = reward;
-    row.TERMINATED = terminated;
-    row.TRUNCATED = truncated;
-    row.EPISODE_END = this.isOver;
-    return row;
+    return { reward, terminated, truncated };
   }
 
   /** The episode that the last row ended. */

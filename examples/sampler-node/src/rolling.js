@@ -37,13 +37,15 @@ export async function rollFragments(task, rows) {
       progress.rows_dropped += t * lives.length;
       return null;
     }
-    const { entries, steps } = await row(task, lives, signature.collecting);
+    const { entries, steps } = await advance(task, lives, signature.collecting);
     for (const column of columns) {
       const { role, address } = column;
       column.put(t, entries[address] ?? steps.map((step) => step[role]));
     }
-    const ended = lives.filter((_, i) => steps[i].EPISODE_END);
-    episodes.push(...ended.map((life) => ({ ...life.episode(), ...placeOf(life) })));
+    for (const life of lives.filter((_, i) => steps[i].EPISODE_END)) {
+      const { slot, incarnation, row } = life;
+      episodes.push({ ...life.episode(), slot, incarnation, end_row: row - 1 });
+    }
   }
   const last = lives.flatMap(({ observation }) => [...observation]);
   columns.find(({ role }) => role === 'OBSERVATION')?.put(rows, last);
@@ -56,14 +58,14 @@ export async function playEpisodes(task) {
   let playing = task.lives;
   while (playing.length) {
     if (!task.isWanted()) return null;
-    await row(task, playing, task.signature.evaluating);
+    await advance(task, playing, task.signature.evaluating);
     playing = playing.filter(({ isOver }) => !isOver);
   }
   return task.lives.map((life) => life.episode());
 }
 
 /** One row of all lives: what was fed and answered by address, and what the steps did. */
-async function row(task, lives, { action, asked }) {
+async function advance(task, lives, { action, asked }) {
   const entries = {};
   const feeds = {};
   task.signature.inputs.forEach((input, place) => {
@@ -89,10 +91,6 @@ async function row(task, lives, { action, asked }) {
   const steps = lives.map((life, i) => life.advance(of(i)));
   task.progress.rows_rolled += lives.length;
   return { entries, steps };
-}
-
-function placeOf({ slot, incarnation, row: rows }) {
-  return { slot, incarnation, end_row: rows - 1 };
 }
 
 /** One column of a batch: time-major, the entries of row t at t x B x size. */

@@ -1,11 +1,6 @@
 // The tensor codec: typed arrays to `Tensor` messages and back, every size checked first.
-// docs/writing-a-sampler.md: "Rows"; protos/wiserl/v1/tensor.proto.
-
-import { endianness } from 'node:os';
-
-if (endianness() !== 'LE') {
-  throw new Error('tensors travel little-endian, and this machine is big-endian');
-}
+// docs/writing-a-sampler.md: "Rows"; protos/wiserl/v1/tensor.proto. Elements are little-endian, as is
+// every machine that onnxruntime-node is built for.
 
 const PREFIX = 'DATA_TYPE_';
 // A float16 is kept as its 16 bits, which nothing here computes with.
