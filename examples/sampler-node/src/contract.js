@@ -1,4 +1,5 @@
 // The messages of the wire: WiseRL's protos, and the parts of two others that they stand on.
+// docs/writing-a-sampler.md: its first lines; "Retries" (statuses) and "Models" (ONNX).
 
 import { fileURLToPath } from 'node:url';
 import grpc from '@grpc/grpc-js';

@@ -1,4 +1,5 @@
 // The flags; each is also a variable WISERL_<FLAG>, and the flag wins.
+// docs/writing-a-sampler.md: "Security"; the rest is this sampler's own.
 
 import { hostname } from 'node:os';
 import { parseArgs } from 'node:util';
