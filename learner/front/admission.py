@@ -12,7 +12,7 @@ from common.signature import ColumnKey, Role
 from learner.experience import columns
 from learner.experience.on_policy import NONE, FragmentKey, Segment
 from learner.front.refusals import Refusal
-from learner.front.sessions import INCARNATIONS
+from learner.front.session import INCARNATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from common.signature import Signature
-    from learner.front.sessions import Session
+    from learner.front.session import Session
     from learner.rounds import Round, RoundGrant
     from protos.wiserl.v1 import trajectory_pb2
 

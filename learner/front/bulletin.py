@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from learner.evaluations import Evaluations
     from learner.exploration import Exploration
-    from learner.front.sessions import Session
+    from learner.front.session import Session
     from learner.publishing.publication import Publication
     from learner.rounds import Seat
 

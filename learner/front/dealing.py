@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from learner.credits import Credit, Credits
 from learner.evaluations import EvaluationGrant, Evaluations
-from learner.front.sessions import Session, Sessions, numbers
+from learner.front.sessions import Sessions, numbers
 from learner.rounds import Round, RoundGrant
 from protos.wiserl.v1 import grant_pb2
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from learner.front.journal import Journal
+    from learner.front.session import Session
     from learner.front.settings import FrontSettings
     from learner.publishing.publication import Publication
     from learner.rounds import Seat

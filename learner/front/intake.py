@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from common.signature import Signature
     from learner.front.dealing import Dealer
     from learner.front.journal import Journal
-    from learner.front.sessions import Session
+    from learner.front.session import Session
     from learner.front.settings import FrontSettings
     from learner.totals import Header
     from protos.wiserl.v1 import trajectory_pb2

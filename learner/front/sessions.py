@@ -1,4 +1,4 @@
-"""Sessions: which samplers are there, under which index, until when, and with which grants.
+"""Sessions: which samplers are there, under which index, and what is remembered of those gone.
 
 A state machine without network or clock. A session ends when its sampler leaves or is silent for a
 lease; its index is free at once. What is remembered of it is the last sequence, for a while, also
@@ -8,7 +8,6 @@ by the next process: a sampler that comes back goes on where it was.
 from __future__ import annotations
 
 import collections
-import dataclasses
 import itertools
 from typing import TYPE_CHECKING
 
@@ -16,114 +15,21 @@ from common.errors import Reason
 from common.statuses import Code
 from learner.front.quota import ByteQuota
 from learner.front.refusals import Refusal
+from learner.front.session import INCARNATIONS, Session
 from learner.rounds import Seat
 from learner.totals import SamplerTotals, Totals
-from protos.wiserl.v1 import learner_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from learner.front.settings import Limits
-    from protos.wiserl.v1 import grant_pb2
+    from protos.wiserl.v1 import grant_pb2, learner_pb2
 
 MAX_SAMPLERS = 4096
 """Also the bound of an index; connections run out long before."""
 
 SEQUENCE_RETENTION_SECONDS = 900.0
 """How long a gone sampler's last sequence is kept; a push is retried for far shorter."""
-
-JUDGED = 32
-"""The last fragments of a sampler, of which more than half must not be stale."""
-
-INCARNATIONS = 1 << 20
-"""Incarnation numbers that one registration of an index has to itself."""
-
-
-@dataclasses.dataclass
-class Session:
-    """A sampler that is there.
-
-    Attributes:
-        sampler_id: Random, of the sampler's process.
-        name: For people.
-        index: Its number in the run.
-        slots: How many environment copies it has.
-        max_slots_per_push: The most slots of one push.
-        reserved_bytes: Set aside for its pushes.
-        incarnation_base: The first incarnation number of its slots.
-        grants_revision: Changes with `grants`, never to a value that it had before.
-        totals: What outlives the session, above all the last sequence that got a final answer.
-        last_answer: What that sequence was answered: a verdict or the refusal.
-        registered_at: When it registered, in seconds.
-        pulled_at: When it last asked, in seconds.
-        moved_at: When it last made progress or got work while it had none, in seconds.
-        has_pulled: Whether it ever asked since it registered.
-        informed: Whether it was told that the run is over.
-        version: The policy version that it said it has.
-        environment_steps: Valid steps accepted from it.
-        progress: What it last told of its work.
-        pushing: The sequence of the push that it last told to be under way; 0 for none.
-        pushing_since: When it first told so, in seconds.
-        grants: By grant id; what a pull answers.
-        lives: By slot: incarnation, and the first row that it may push next.
-        stale: Which of its last fragments were too old.
-        quota: What it may send; None for no limit. It outlives a new registration.
-    """
-
-    sampler_id: str
-    name: str
-    index: int
-    slots: int
-    max_slots_per_push: int
-    reserved_bytes: int
-    incarnation_base: int
-    grants_revision: int
-    totals: SamplerTotals
-    registered_at: float
-    pulled_at: float
-    moved_at: float
-    last_answer: learner_pb2.Verdict.ValueType | Refusal = learner_pb2.VERDICT_ACCEPTED
-    has_pulled: bool = False
-    informed: bool = False
-    version: int = 0
-    environment_steps: int = 0
-    progress: learner_pb2.SamplerProgress = dataclasses.field(
-        default_factory=learner_pb2.SamplerProgress
-    )
-    pushing: int = 0
-    pushing_since: float = 0.0
-    grants: dict[int, grant_pb2.Grant] = dataclasses.field(default_factory=dict)
-    lives: dict[int, tuple[int, int]] = dataclasses.field(default_factory=dict)
-    stale: collections.deque[bool] = dataclasses.field(
-        default_factory=lambda: collections.deque(maxlen=JUDGED)
-    )
-    quota: ByteQuota | None = None
-
-    def charge(self, now: float, size_bytes: int) -> None:
-        """Counts a message that has come.
-
-        Raises:
-            Refusal: RESOURCE_EXHAUSTED with RetryInfo: it came too early, and counts nothing.
-        """
-        early = self.quota.charge(now, size_bytes) if self.quota and size_bytes else 0.0
-        if self.quota and early:
-            raise Refusal.over_quota(self.quota.bytes_per_second, early)
-
-    def judge(self, fragments: int, *, is_stale: bool) -> bool:
-        """Notes whether fragments were too old; answers whether most of the last ones were.
-
-        It counts from none again then.
-        """
-        self.stale.extend([is_stale] * fragments)
-        mostly = len(self.stale) == JUDGED and 2 * sum(self.stale) > JUDGED
-        if mostly:
-            self.stale.clear()
-        return mostly
-
-    @property
-    def last_sequence(self) -> int:
-        """The last sequence that got a final answer; 0 for none."""
-        return self.totals.sequence
 
 
 class Sessions:

@@ -11,7 +11,7 @@ from protos.wiserl.v1 import learner_pb2
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from learner.front.sessions import Session
+    from learner.front.session import Session
     from protos.wiserl.v1 import trajectory_pb2
 
 MEAN_EPISODES = 100

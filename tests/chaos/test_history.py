@@ -23,7 +23,7 @@ from history import Push, Record, Ring, Tables
 
 from learner.experience.replay import ReplaySettings, ReplayStore
 from learner.front import admission, flowing
-from learner.front.sessions import Session
+from learner.front.session import Session
 from learner.header import MappedHeader
 from learner.ledger import Loss, LossReason
 from learner.rate_limiter import LimiterSettings, RateLimiter
