@@ -1,26 +1,26 @@
-"""Films episodes: MP4 where an ffmpeg is found, an animated GIF where there is none."""
+"""Films episodes: draws environments in memory, and puts a camera before them."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import math
 import os
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium
 import numpy as np
 
 from common.errors import WiseRLError
+from wiserl import films
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from sampler.environments.multi_agent import ParallelEnvironment
     from sampler.environments.registry import Environment, Recipe
+    from wiserl.films import Gif, Mp4, Reel
 
 MODE = "rgb_array"
 """The render mode of Gymnasium that answers frames, `[height, width, 3]` uint8."""
@@ -29,139 +29,9 @@ SMALLEST_SIDE = 160
 """Smaller frames, such as MinAtar's 10 by 10 cells, are enlarged by a whole factor up to it."""
 
 _USUAL_FRAMES_PER_SECOND = 30
-_GIF_FRAMES_PER_SECOND = 25
-_GIF_BYTES = 256 << 20
-"""A GIF's frames are held until it is written, so a long episode's later ones are left out."""
 
 _WITHOUT_A_DISPLAY = {"SDL_VIDEODRIVER": "dummy", "MUJOCO_GL": "egl"}
 _QUIET = {"PYGAME_HIDE_SUPPORT_PROMPT": "1"}
-
-
-class Reel(Protocol):
-    """A film that is being made; nothing stands under its name before `finish`."""
-
-    def add(self, frame: NDArray[np.uint8]) -> None:
-        """Appends a frame `[height, width, 3]`; all have one size."""
-
-    def finish(self) -> None:
-        """Puts the film in place."""
-
-    def discard(self) -> None:
-        """Leaves nothing behind; without effect on a finished film."""
-
-
-class Mp4:
-    """A film that ffmpeg encodes while it is made (H.264, plays everywhere).
-
-    Args:
-        path: Where it goes.
-        frames_per_second: Of real time.
-    """
-
-    ending = ".mp4"
-
-    def __init__(self, path: Path, frames_per_second: float) -> None:
-        self._path = path
-        self._partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-        self._frames_per_second = frames_per_second
-        self._writer: Generator[None, Any, None] | None = None
-
-    def add(self, frame: NDArray[np.uint8]) -> None:
-        """See `Reel`."""
-        if self._writer is None:
-            import imageio_ffmpeg
-
-            height, width, _ = frame.shape
-            self._writer = imageio_ffmpeg.write_frames(
-                str(self._partial),
-                (width, height),
-                fps=self._frames_per_second,
-                quality=8,
-                macro_block_size=2,  # what H.264's colours need; more would only blur
-                ffmpeg_log_level="error",
-            )
-            self._writer.send(None)
-        self._writer.send(np.ascontiguousarray(frame))
-
-    def finish(self) -> None:
-        """See `Reel`."""
-        if self._writer is not None:
-            self._writer.close()
-            self._partial.replace(self._path)
-
-    def discard(self) -> None:
-        """See `Reel`."""
-        if self._writer is not None:
-            self._writer.close()
-        self._partial.unlink(missing_ok=True)
-
-
-class Gif:
-    """An animated picture, for a machine without ffmpeg: larger, 256 colours, fewer frames.
-
-    Args:
-        path: Where it goes.
-        frames_per_second: Of real time; every so many frames are left out that it plays at 25.
-    """
-
-    ending = ".gif"
-
-    def __init__(self, path: Path, frames_per_second: float) -> None:
-        self._path = path
-        self._every = max(1, math.ceil(frames_per_second / _GIF_FRAMES_PER_SECOND))
-        self._milliseconds = 1000 * self._every / frames_per_second
-        self._images: list[Any] = []
-        self._seen = self._bytes = 0
-
-    def add(self, frame: NDArray[np.uint8]) -> None:
-        """See `Reel`."""
-        from PIL import Image
-
-        self._seen += 1
-        pixels = frame.shape[0] * frame.shape[1]
-        if (self._seen - 1) % self._every == 0 and self._bytes + pixels <= _GIF_BYTES:
-            self._images.append(Image.fromarray(frame).quantize(256))
-            self._bytes += pixels
-
-    def finish(self) -> None:
-        """See `Reel`."""
-        if not self._images:
-            return
-        partial = self._path.with_name(f".{self._path.name}")
-        first, *others = self._images
-        first.save(
-            partial,
-            format="GIF",
-            save_all=True,
-            append_images=others,
-            duration=self._milliseconds,
-            loop=0,
-        )
-        partial.replace(self._path)
-
-    def discard(self) -> None:
-        """See `Reel`."""
-        self._images = []
-
-
-def best() -> type[Mp4 | Gif]:
-    """The best kind of film that can be made here.
-
-    Raises:
-        WiseRLError: Neither ffmpeg nor Pillow is here.
-    """
-    with contextlib.suppress(ImportError, RuntimeError):
-        import imageio_ffmpeg
-
-        imageio_ffmpeg.get_ffmpeg_exe()  # its own, else the system's
-        return Mp4
-    with contextlib.suppress(ImportError):
-        import PIL.Image  # noqa: F401 - only whether it is there
-
-        return Gif
-    raise WiseRLError(
-        "no video encoder is here, neither ffmpeg nor Pillow; pip install 'wiserl[video]'"
-    )
 
 
 @dataclasses.dataclass
@@ -177,7 +47,7 @@ class Filming:
 
     folder: Path
     episodes: int
-    kind: type[Mp4 | Gif] = dataclasses.field(default_factory=best)
+    kind: type[Mp4 | Gif] = dataclasses.field(default_factory=films.best)
     files: list[Path] = dataclasses.field(default_factory=list)
 
     def environment(self, recipe: Recipe) -> Environment:

@@ -11,9 +11,10 @@ from saved_policy import run_with, saved
 
 from common.errors import WiseRLError
 from sampler.environments.registry import Recipe
-from wiserl import video
+from wiserl import films
 from wiserl.evaluate import evaluate
-from wiserl.video import Filming, Gif, Mp4
+from wiserl.films import Gif, Mp4
+from wiserl.video import Filming
 
 
 class Drawn(gymnasium.Env):
@@ -76,7 +77,7 @@ def test_an_episode_becomes_an_mp4(tmp_path):
 
 def test_without_ffmpeg_it_becomes_a_gif(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    assert video.best() is Gif
+    assert films.best() is Gif
     (path,) = filmed(tmp_path, Gif).files
     with Image.open(path) as film:
         assert (film.format, film.size, film.n_frames) == ("GIF", (176, 160), 3)
@@ -87,7 +88,7 @@ def test_without_any_encoder_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(WiseRLError, match=r"pip install 'wiserl\[video\]'"):
-        video.best()
+        films.best()
 
 
 def test_a_gif_leaves_out_frames_that_it_could_not_play_in_time(tmp_path):
