@@ -6,13 +6,12 @@ main thread does nothing but tasks. No message is exchanged while a segment is r
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import os
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -22,7 +21,8 @@ from protos.wiserl.v1 import learner_pb2
 from sampler import policy as policies
 from sampler.buffers import BufferShelf, mapped
 from sampler.environments.modules import EnvironmentRefusedError
-from sampler.mailbox import Letter, Message
+from sampler.jobs import Acting, Configure, Evaluate, Jobs, Name, Roll, Stop
+from sampler.mailbox import Letter
 from sampler.pool import PoolError
 from sampler.worker_core import WorkerCore
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from sampler.acting import Scalars
     from sampler.evaluation import Evaluation
-    from sampler.mailbox import Mailbox
+    from sampler.mailbox import Mailbox, Message
     from sampler.policy import Policy
     from sampler.pool import PoolConfig
     from sampler.workload import Workload
@@ -41,114 +41,6 @@ _EVALUATION_SHARE = 0.25
 _WAIT_SECONDS = 0.5
 _REASON_CHARACTERS = 8000
 _REFUSALS = (EnvironmentRefusedError, UnsupportedSpaceError, PoolError, InvalidFieldError)
-
-
-class _Name(NamedTuple):
-    """A task's id, and the registration that it belongs to."""
-
-    epoch: int
-    task_id: int
-
-    def header(self, kind: str, rows_rolled: int, **values: object) -> dict[str, object]:
-        """What a report about it begins with."""
-        return {"kind": kind, **self._asdict(), "rows_rolled": rows_rolled, **values}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Configure:
-    epoch: int
-    registration: learner_pb2.RegisterResponse
-    incarnations: list[int]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Acting:
-    """What rolling takes of a registration: the policy, None before the first, and the scalars."""
-
-    epoch: int
-    policy: Policy | None
-    scalars: Scalars
-
-
-@dataclasses.dataclass(frozen=True)
-class _Roll:
-    name: _Name
-    slots: list[int]
-    rows: int
-    acting: _Acting
-    newest: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class _Evaluate:
-    name: _Name
-    seeds: list[int]
-    policy: Policy
-    scalars: Scalars
-
-
-@dataclasses.dataclass(frozen=True)
-class _Stop:
-    pass
-
-
-_Job = _Configure | _Roll | _Stop
-
-
-class _Jobs:
-    """What the main thread has to do: a line of jobs in order, and evaluations beside it."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._line: collections.deque[_Job] = collections.deque()
-        self._evaluations: collections.deque[_Evaluate] = collections.deque()
-        self._cancelled: set[_Name] = set()
-
-    def put(self, job: _Job | _Evaluate) -> None:
-        """Appends a job; a new configuration drops all before it."""
-        with self._changed:
-            if isinstance(job, _Configure):
-                self._line.clear()
-                self._evaluations.clear()
-                self._cancelled.clear()
-            if isinstance(job, _Evaluate):
-                self._evaluations.append(job)
-            else:
-                self._line.append(job)
-            self._changed.notify()
-
-    def cancel(self, names: set[_Name]) -> set[_Name]:
-        """Takes out what has not started, and answers it; of the rest `is_cancelled` tells."""
-        with self._changed:
-            jobs = [*self._line, *self._evaluations]
-            waiting = {job.name for job in jobs if isinstance(job, _Roll | _Evaluate)}
-            self._line = collections.deque(
-                job for job in self._line if not (isinstance(job, _Roll) and job.name in names)
-            )
-            self._evaluations = collections.deque(
-                job for job in self._evaluations if job.name not in names
-            )
-            self._cancelled |= names - waiting
-            return names & waiting
-
-    def is_cancelled(self, name: _Name) -> bool:
-        """Whether a task that has started is not wanted any more."""
-        return name in self._cancelled
-
-    def next(self) -> _Job | None:
-        """The next job of the line, None where there is none."""
-        with self._changed:
-            return self._line.popleft() if self._line else None
-
-    def next_evaluation(self) -> _Evaluate | None:
-        """The next evaluation, None where there is none."""
-        with self._changed:
-            return self._evaluations.popleft() if self._evaluations else None
-
-    def wait(self) -> None:
-        """Waits for either."""
-        with self._changed:
-            self._changed.wait_for(lambda: bool(self._line or self._evaluations))
 
 
 class Worker:
@@ -168,13 +60,13 @@ class Worker:
         self._config = config
         self._number = number
         self._workload = workload
-        self._jobs = _Jobs()
+        self._jobs = Jobs()
         self._shelf = BufferShelf()
         # The reader thread's own, except that the main thread looks up what is newest.
-        self._acting = _Acting(0, None, {})
+        self._acting = Acting(0, None, {})
         self._greedy: dict[int, Policy] = {}
         # The main thread's own.
-        self._running: tuple[_Evaluate, Evaluation] | None = None
+        self._running: tuple[Evaluate, Evaluation] | None = None
         self._owed_seconds = 0.0
 
     def run(self) -> NoReturn:
@@ -213,7 +105,7 @@ class Worker:
             "cancel": self._on_cancel,
             "buffers": self._on_buffers,
             "release": lambda message: self._shelf.put_back(message.header["number"]),
-            "stop": lambda _: self._jobs.put(_Stop()),
+            "stop": lambda _: self._jobs.put(Stop()),
         }
         try:
             while (message := self._mailbox.receive()) is not None:
@@ -225,8 +117,8 @@ class Worker:
     def _on_configure(self, message: Message) -> None:
         registration = learner_pb2.RegisterResponse.FromString(message.parts[0])
         header = message.header
-        self._acting, self._greedy = _Acting(header["epoch"], None, {}), {}
-        self._jobs.put(_Configure(header["epoch"], registration, header["incarnations"]))
+        self._acting, self._greedy = Acting(header["epoch"], None, {}), {}
+        self._jobs.put(Configure(header["epoch"], registration, header["incarnations"]))
 
     def _on_policy(self, message: Message) -> None:
         restricted, *whole = message.parts
@@ -248,19 +140,19 @@ class Worker:
 
     def _on_roll(self, message: Message) -> None:
         header = message.header
-        name = _Name(header["epoch"], header["task_id"])
+        name = Name(header["epoch"], header["task_id"])
         slots, rows, newest = header["slots"], header["rows"], header["newest"]
-        self._jobs.put(_Roll(name, slots, rows, self._acting, newest))
+        self._jobs.put(Roll(name, slots, rows, self._acting, newest))
 
     def _on_evaluate(self, message: Message) -> None:
         header = message.header
-        name = _Name(header["epoch"], header["task_id"])
+        name = Name(header["epoch"], header["task_id"])
         policy = self._greedy[header["version"]]
-        self._jobs.put(_Evaluate(name, header["seeds"], policy, self._acting.scalars))
+        self._jobs.put(Evaluate(name, header["seeds"], policy, self._acting.scalars))
 
     def _on_cancel(self, message: Message) -> None:
         epoch, task_ids = message.header["epoch"], message.header["task_ids"]
-        for name in self._jobs.cancel({_Name(epoch, task_id) for task_id in task_ids}):
+        for name in self._jobs.cancel({Name(epoch, task_id) for task_id in task_ids}):
             self._mailbox.send(Letter(name.header("dropped", 0)))
 
     def _on_buffers(self, message: Message) -> None:
@@ -275,14 +167,14 @@ class Worker:
     def _work(self, core: WorkerCore) -> None:
         while True:
             match self._jobs.next():
-                case _Stop():
+                case Stop():
                     core.close()
                     return
-                case _Configure() as job:
+                case Configure() as job:
                     self._drop_evaluation()
                     core.configure(job.registration, job.incarnations)
                     self._mailbox.send(Letter({"kind": "configured", "epoch": job.epoch}))
-                case _Roll() as job:
+                case Roll() as job:
                     self._roll(core, job)
                 case None:
                     self._owed_seconds = 0.0
@@ -291,7 +183,7 @@ class Worker:
                         self._jobs.wait()
                         self._workload.add_seconds(idle=time.perf_counter() - began)
 
-    def _roll(self, core: WorkerCore, job: _Roll) -> None:
+    def _roll(self, core: WorkerCore, job: Roll) -> None:
         buffer = self._shelf.take(0.0)
         while buffer is None:
             # Both buffers are with the supervisor, which is alive but busy.
@@ -315,7 +207,7 @@ class Worker:
         self._owed_seconds += _EVALUATION_SHARE * (time.perf_counter() - began)
         self._pay(core)
 
-    def _chosen(self, job: _Roll) -> tuple[Policy, Scalars]:
+    def _chosen(self, job: Roll) -> tuple[Policy, Scalars]:
         """What a task that starts now is rolled with.
 
         Raises:
