@@ -16,6 +16,7 @@ from learner.run_folder import RunFolder
 from wiserl import launch, resuming
 from wiserl import runs as chosen_runs
 from wiserl.local import LocalConfig
+from wiserl.order import Order
 from wiserl.runs import POLICY, SETTINGS
 from wiserl.settings import Settings
 
@@ -77,7 +78,7 @@ def train(
         resuming.check_same(resume, run)
     n_envs = rest.get("n_envs", settings.peek("hyperparameters", "n_envs"))
     observer = Observers(callbacks)
-    order = launch.Order(
+    order = Order(
         algorithm=algorithm,
         run=run,
         hyperparameters=hyperparameters,

@@ -14,7 +14,7 @@ from learner import presets
 from learner.observer import Observers
 from learner.outcome import Status
 from wiserl import callbacks, flags, help_texts, parsing, resuming, sides
-from wiserl.launch import Order
+from wiserl.order import Order
 from wiserl.progress import make_progress
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from common.status_options import StatusOptions
     from learner.front.security import ServerSecurity
     from learner.front.settings import Limits
-    from wiserl.launch import Order
+    from wiserl.order import Order
 
 LEASES = 2
 """For so long samplers may come, of which each tries about once a second; it suffices for all, as a

@@ -5,72 +5,38 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
-import secrets
-import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.errors import InvalidFieldError
 from common.logging import Logger, bound
 from common.machine import usable_cores
 from common.tracing import from_environment
-from learner import header
 from learner.front.coordinator import Coordinator
 from learner.front.settings import FrontSettings, Limits, RunIdentity
-from learner.header import MappedHeader
-from learner.observer import Observer, Observers
+from learner.observer import Observers
 from learner.run_folder import RunFolder
-from wiserl import environments, places
+from wiserl import environments, origin, places
 from wiserl.local import LocalSamplers
+from wiserl.origin import OriginFiles
 from wiserl.signals import Drain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable
 
     from _typeshed import DataclassInstance
-    from torch import Tensor
 
     from common.status_options import StatusOptions
-    from learner.checkpoints import Checkpoint
-    from learner.config import RunConfig
     from learner.front.interface import Front
     from learner.front.security import ServerSecurity
     from learner.front.server import FrontServer
     from learner.outcome import Outcome
     from wiserl.local import LocalConfig
+    from wiserl.order import Order
 
 _log = Logger()
 
 MOST_THREADS = 4
 """More threads rarely help networks of this field's size, and in a container whose share of the
 machine is smaller than its cores they do harm."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Order:
-    """A run to be made.
-
-    Attributes:
-        algorithm: Its name.
-        run: The run's settings.
-        hyperparameters: Gives the algorithm's settings, once its class is there.
-        n_envs: How many environments a round takes, where that is known before.
-        runs: The folder of all runs.
-        resume: The folder of a run to go on with, whose settings these are; None for a new run.
-        init_from: The folder of a run whose parameters to begin with.
-        command: What provenance says made it.
-        observer: Who is told how it goes.
-    """
-
-    algorithm: str
-    run: RunConfig
-    hyperparameters: Callable[[type[Any]], DataclassInstance]
-    n_envs: int | None = None
-    runs: Path = Path("runs")
-    resume: Path | None = None
-    init_from: Path | None = None
-    command: Sequence[str] = ()
-    observer: Observer = dataclasses.field(default_factory=Observer)
 
 
 def train_locally(order: Order, local: LocalConfig) -> Outcome:
@@ -107,20 +73,6 @@ def serve(
     return _drawn(outcome)
 
 
-class _Origin(Observer):
-    """Has the settings written, once: those of a resumed run only when it goes on with them."""
-
-    def __init__(self, write: Callable[[], None]) -> None:
-        self._write: Callable[[], None] | None = write
-
-    def began(self, version: int) -> None:
-        """The run goes on, so nothing of its settings was refused."""
-        del version
-        write, self._write = self._write, None
-        if write is not None:
-            write()
-
-
 class _Launch(contextlib.ExitStack):
     """One run, and everything that has to end with it."""
 
@@ -138,8 +90,9 @@ class _Launch(contextlib.ExitStack):
             expect_samplers=expect_samplers,
             limits=limits or Limits(),
         )
-        self._folder, run_id = self.enter_context(self._opened_folder())
-        self._header = self.enter_context(self._opened_header())
+        folder, run_id = self.enter_context(origin.opened_folder(order, self._started))
+        self._folder = folder
+        self._header = self.enter_context(origin.opened_header(order, folder))
         self._identity = RunIdentity(run_id, order.algorithm, *references)
         self._coordinator = coordinator = Coordinator(self._identity, settings, self._header)
         self.enter_context(bound(run_id=run_id, version=lambda: coordinator.newest_version or None))
@@ -237,10 +190,8 @@ class _Launch(contextlib.ExitStack):
             sync=training.is_synchronous(algorithm, self._run),
         )
         device = training.device_of(self._run.device)
-        resumed, initial = self._state()
-        origin = _Origin(lambda: self._write_origin(local, hyperparameters))
-        if self._order.resume is None:
-            origin.began(0)
+        resumed, initial = origin.state(self._order, self._folder)
+        files = self._origin_files(local, hyperparameters)
         job = training.Job(
             config=self._run,
             algorithm=algorithm,
@@ -254,93 +205,24 @@ class _Launch(contextlib.ExitStack):
             failure=failure,
         )
         with Drain(lambda: _drain(front)) as drain:
-            outcome = training.train(job, front, Observers([origin, self._order.observer]))
+            outcome = training.train(job, front, Observers([files, self._order.observer]))
         return dataclasses.replace(outcome, signal=drain.signal)
 
-    def _write_origin(self, local: LocalConfig | None, hyperparameters: DataclassInstance) -> None:
-        """The files that say what this run is; asking git and the system need not delay it."""
-        self._folder.write_config(
-            {
-                "algorithm": self._order.algorithm,
-                "run": dataclasses.asdict(self._run),
-                **({"local": dataclasses.asdict(local)} if local else {}),
-                "hyperparameters": dataclasses.asdict(hyperparameters),
-            }
-        )
-        # How an earlier process ended says no longer how the run did.
-        self._folder.result.unlink(missing_ok=True)
-        writing = threading.Thread(
-            target=self._folder.write_provenance,
-            args=(self._order.command,),
-            kwargs={"started": self._started},
-        )
-        writing.start()
-        self.callback(writing.join)
-
-    @contextlib.contextmanager
-    def _opened_folder(self) -> Iterator[tuple[RunFolder, str]]:
-        """The run's folder and id; a new folder goes again where it came to nothing."""
-        if self._order.resume is not None:
-            folder = RunFolder(self._order.resume)
-            yield folder, folder.read_identity()
-            return
-        folder = RunFolder.create(
-            self._order.runs,
-            environment=self._run.env,
-            algorithm=self._order.algorithm,
-            seed=self._run.seed,
-            at=self._started,
-        )
-        run_id = secrets.token_hex(8)
-        folder.write_identity(run_id)
-        try:
-            yield folder, run_id
-        finally:
-            if not folder.config.exists():
-                folder.discard(self._order.runs)
-
-    def _opened_header(self) -> MappedHeader:
-        """The counters of the run, with this process among those that served it.
-
-        Raises:
-            InvalidFieldError: The run to resume has nothing left to do.
-            WiseRLError: It is served by another process, or its header is damaged.
-        """
+    def _origin_files(
+        self, local: LocalConfig | None, hyperparameters: DataclassInstance
+    ) -> OriginFiles:
+        """The files that say what this run is; those of a new run are written at once."""
+        settings = {
+            "algorithm": self._order.algorithm,
+            "run": dataclasses.asdict(self._run),
+            **({"local": dataclasses.asdict(local)} if local else {}),
+            "hyperparameters": dataclasses.asdict(hyperparameters),
+        }
+        files = OriginFiles(self._folder, settings, self._order.command, self._started)
+        self.callback(files.close)
         if self._order.resume is None:
-            return MappedHeader.create(self._folder.header)
-        self._check_unfinished()
-        return MappedHeader.open(self._folder.header)
-
-    def _check_unfinished(self) -> None:
-        """Refuses what has nothing left to do, before it counts as one more restart."""
-        if not self._folder.is_finished:
-            return
-        steps, total = header.read(self._folder.header).environment_steps, self._run.total_steps
-        if steps >= total:
-            raise InvalidFieldError(
-                "total_steps",
-                f"{total} are done already ({self._folder.path} has {steps}); give more to go on",
-            )
-
-    def _state(self) -> tuple[Checkpoint | None, Mapping[str, Tensor] | None]:
-        """The checkpoint to go on from, or tensors of another run to begin with.
-
-        Raises:
-            WiseRLError: There is no sound checkpoint in the folder of the other run.
-        """
-        from learner.checkpoints import Checkpoints, NoCheckpointError
-
-        if self._order.resume is not None:
-            try:
-                return Checkpoints(self._folder.checkpoints).load(), None
-            except NoCheckpointError as error:
-                # Its first process ended before the first checkpoint: all there is are counters.
-                _log.warning("resumed_from_the_start", reason=str(error))
-                return None, None
-        if self._order.init_from is not None:
-            folder = RunFolder(self._order.init_from)
-            return None, Checkpoints(folder.checkpoints).load().tensors
-        return None, None
+            files.write()
+        return files
 
 
 def _drawn(outcome: Outcome) -> Outcome:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from learner.outcome import Outcome
-    from wiserl.launch import Order
+    from wiserl.order import Order
 
 _log = Logger()
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from learner.outcome import Outcome
     from wiserl.flags import TrainFlags
-    from wiserl.launch import Order
+    from wiserl.order import Order
     from wiserl.over_seeds import Ending
 
 DESCRIPTION = (

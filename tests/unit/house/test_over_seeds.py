@@ -11,7 +11,7 @@ from learner.metrics import Evaluation
 from learner.observer import Observer
 from learner.outcome import Outcome, Status
 from wiserl import over_seeds
-from wiserl.launch import Order
+from wiserl.order import Order
 from wiserl.over_seeds import Ending, Score
 
 
