@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from common.errors import InvalidFieldError, Reason
 from learner.front import admission, registration, watching
+from learner.front.books import Books
 from learner.front.bulletin import Bulletin
+from learner.front.collection import Collection
 from learner.front.dealing import Dealer
 from learner.front.intake import Intake
 from learner.front.journal import Journal
@@ -58,7 +60,11 @@ class Answers:
         self._header = header
         self._dealer = Dealer(settings, header.totals, self.journal)
         self._sessions = self._dealer.sessions
-        self._intake = Intake(settings, header, self._dealer, self.journal)
+        self._books = Books.opened(header, settings.total_steps)
+        self._collection = Collection(self._books, self._dealer)
+        self._intake = Intake(
+            settings.limits, self._books, self._collection, self._dealer, self.journal
+        )
         self._bulletin = Bulletin(first_scalars_version=(header.totals.restarts << 32) + 1)
         self._signature: signature_pb2.Signature | None = None
         self._unsupported: str | None = None
@@ -96,8 +102,8 @@ class Answers:
             return None
         reserved = registration.push_bytes(
             request,
-            fragment_bytes=self._intake.fragment_bytes,
-            rows=self._intake.fragment_rows,
+            fragment_bytes=self._collection.fragment_bytes,
+            rows=self._collection.fragment_rows,
             limits=self.settings.limits,
         )
         session = self._dealer.join(now, request, reserved)
@@ -180,7 +186,7 @@ class Answers:
         )
         if verdict is None:
             return None
-        if self._dealer.round is not rolling or self._intake.flow is not None:
+        if self._dealer.round is not rolling or self._collection.flow is not None:
             self.milestones += 1
         if self.budget_met != met:
             self._everyone_changed = True
@@ -205,7 +211,7 @@ class Answers:
         session.charge(now, received_bytes)
         for i, episode in enumerate(request.episodes):
             try:
-                admission.check_episode(episode.episode, self._intake.agents)
+                admission.check_episode(episode.episode, self._collection.checks.agents)
             except InvalidFieldError as error:
                 raise Refusal.invalid(error, f"episodes[{i}].episode") from None
         evaluation = self._dealer.evaluations.running(request.evaluation_id)
@@ -239,9 +245,9 @@ class Answers:
             version=self.newest_version,
             environment_steps=self.environment_steps,
             total_steps=self.settings.total_steps,
-            metrics=self._metrics | self._intake.metrics() | self.ledger.metrics(),
+            metrics=self._metrics | self._collection.metrics() | self.ledger.metrics(),
             samplers=watching.statuses(self._sessions, now),
-            curve=self._intake.curve.after(after),
+            curve=self._books.curve.after(after),
         )
 
     @property
@@ -265,17 +271,17 @@ class Answers:
     @property
     def environment_steps(self) -> int:
         """Valid steps that count towards the budget; never falls or exceeds it."""
-        return self._intake.environment_steps
+        return self._books.environment_steps
 
     @property
     def budget_met(self) -> bool:
         """Whether there are as many of them as there may be."""
-        return self._intake.budget_met
+        return self._books.budget_met
 
     @property
     def ledger(self) -> Ledger:
         """What was pushed and is not trained on."""
-        return self._intake.ledger
+        return self._books.ledger
 
     @property
     def newest_version(self) -> int:

@@ -93,7 +93,7 @@ class Coordinator(Answers):
         """
         if self._signature is not None:
             raise ValueError("the run is open already")
-        self._intake.prepare(policy, fragment_rows)
+        self._collection.prepare(policy, fragment_rows)
         self._signature = signature.to_proto(policy)
         self._everyone_changed = True
 
@@ -113,7 +113,7 @@ class Coordinator(Answers):
             ValueError: The version is not above the newest one.
         """
         self._bulletin.publish(publication)
-        self._intake.publications.published(publication.version)
+        self._books.publications.published(publication.version)
         if scalars is not None:
             self._bulletin.set_scalars(scalars)
         self._everyone_changed = True
@@ -139,11 +139,11 @@ class Coordinator(Answers):
         """
         if self._bulletin.publication is None:
             raise ValueError("open_run and publish come before the first round")
-        self._intake.open_round(now, self._bulletin.version, n_envs=n_envs, n_steps=n_steps)
+        self._collection.open_round(now, self._bulletin.version, n_envs=n_envs, n_steps=n_steps)
 
     def closed_round(self) -> OnPolicyBatch | None:
         """The round whose last fragment has arrived, once; None while there is none."""
-        return self._intake.take_closed()
+        return self._collection.take_closed()
 
     def open_replay(
         self, now: float, store: ExperienceStore, limiter: RateLimiter, *, fragments_in_flight: int
@@ -163,13 +163,13 @@ class Coordinator(Answers):
             InvalidFieldError: No fragments in flight, or a store of another number of rows.
             ValueError: Nothing is published, or rounds or a replay were opened before.
         """
-        if store.block_rows != self._intake.fragment_rows:
+        if store.block_rows != self._collection.fragment_rows:
             raise InvalidFieldError(
                 "block_rows",
-                f"{store.block_rows}, but fragments have {self._intake.fragment_rows} "
+                f"{store.block_rows}, but fragments have {self._collection.fragment_rows} "
                 "rows; a block holds one fragment",
             )
-        self._intake.open_flow(
+        self._collection.open_flow(
             now,
             lambda books: ReplayIntake(store, limiter, books),
             version=self.newest_version,
@@ -193,7 +193,7 @@ class Coordinator(Answers):
             InvalidFieldError: So little may be in flight that nobody could roll anything.
             ValueError: Nothing is published, or rounds, a replay or a queue were opened before.
         """
-        self._intake.open_flow(
+        self._collection.open_flow(
             now,
             lambda books: QueueIntake(settings, interval, books, self._dealer.judged),
             version=self.newest_version,
@@ -207,7 +207,7 @@ class Coordinator(Answers):
         Empty while there is not enough, and without a queue. At the end of the budget the last
         batches may be smaller.
         """
-        flow = self._intake.flow
+        flow = self._collection.flow
         if not isinstance(flow, QueueIntake):
             return []
         was_full = not flow.has_room()
@@ -222,7 +222,7 @@ class Coordinator(Answers):
 
     @property
     def _replay(self) -> ReplayIntake | None:
-        flow = self._intake.flow
+        flow = self._collection.flow
         return flow if isinstance(flow, ReplayIntake) else None
 
     def updated(self, count: int) -> None:
@@ -244,23 +244,23 @@ class Coordinator(Answers):
 
         Each with the environment steps of the run when it ended.
         """
-        return self._intake.flow.take_ended() if self._intake.flow else []
+        return self._collection.flow.take_ended() if self._collection.flow else []
 
     def take_lags(self) -> dict[str, float]:
         """How far behind the policies were that acted, by metric name, since last asked.
 
         Of a replay that is what came into it, of a queue what was taken out of it.
         """
-        return self._intake.flow.take_lags() if self._intake.flow else {}
+        return self._collection.flow.take_lags() if self._collection.flow else {}
 
     def flow_metrics(self) -> dict[str, float]:
         """The state of the replay or queue by metric name; empty without one."""
-        return self._intake.metrics()
+        return self._collection.metrics()
 
     @property
     def is_publication_due(self) -> bool:
         """Whether enough was taken out of a queue since the newest version; False without one."""
-        flow = self._intake.flow
+        flow = self._collection.flow
         return isinstance(flow, QueueIntake) and flow.is_publication_due
 
     def start_evaluation(self, now: float, seeds: Sequence[int]) -> int:
@@ -288,12 +288,12 @@ class Coordinator(Answers):
 
     def stop_collecting(self) -> None:
         """Ends the collecting, before the step budget is met or after it; pushes are ENDED."""
-        self._intake.stop()
+        self._collection.stop()
         self._everyone_changed = self._pushes_changed = True
 
     def finish(self, reason: str) -> None:
         """Ends the run: every sampler is told so, and what is still pushed is ENDED."""
-        self._intake.abandon()
+        self._collection.abandon()
         self._dealer.finish(reason)
         self._everyone_changed = True
         self.milestones += 1

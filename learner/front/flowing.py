@@ -6,7 +6,6 @@ What replay and the queue of asynchronous on-policy learning have in common.
 from __future__ import annotations
 
 import abc
-import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -19,30 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from learner.experience.on_policy import FragmentKey
-    from learner.front.watching import Curve
-    from learner.ledger import Ledger
-    from learner.staleness import Publications
-    from learner.totals import Header
+    from learner.front.books import Books
     from protos.wiserl.v1 import trajectory_pb2
-
-
-@dataclasses.dataclass(frozen=True)
-class Books:
-    """What admitted rows are entered in.
-
-    Attributes:
-        header: Keeps the step budget.
-        total_steps: The budget.
-        ledger: Takes the rows beyond the budget.
-        curve: Of the returns of training episodes.
-        publications: The versions that there were.
-    """
-
-    header: Header
-    total_steps: int
-    ledger: Ledger
-    curve: Curve
-    publications: Publications
 
 
 class Flow(abc.ABC):
@@ -102,8 +79,8 @@ class Flow(abc.ABC):
         The caller commits the header once more, with the push's sequence in it, before it answers.
         A process that is killed anywhere leaves both the rows and the sequence, or neither.
         """
-        books, totals = self._books, self._books.header.totals
-        kept = within(segment, keys, books.total_steps - totals.environment_steps)
+        books = self._books
+        kept = within(segment, keys, books.steps_left)
         self._store(kept, keys, version)
         steps = int(np.count_nonzero(kept.columns[VALID]))
         if kept is not segment:
@@ -111,8 +88,8 @@ class Flow(abc.ABC):
             books.ledger.add(LossReason.BEYOND_BUDGET, rows=beyond)
         if kept.episodes:
             self._end_episodes(kept, keys)
-        totals.environment_steps += steps
-        if totals.environment_steps >= books.total_steps:
+        books.header.totals.environment_steps += steps
+        if books.budget_met:
             self.finish()
         return steps
 
@@ -131,7 +108,7 @@ class Flow(abc.ABC):
 
     def _end_episodes(self, segment: Segment, keys: Sequence[FragmentKey]) -> None:
         """Notes the episodes of a segment, before its steps are counted, in the order of time."""
-        before = self._books.header.totals.environment_steps
+        before = self._books.environment_steps
         valid = segment.columns[VALID]
         steps = before + np.cumsum(np.count_nonzero(valid, axis=1))
         ended = [

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from learner.experience.segment_queue import Fragment, SegmentQueue
-from learner.front.flowing import Books, Flow
+from learner.front.flowing import Flow
 from learner.ledger import LossReason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from learner.experience.on_policy import FragmentKey, Segment
+    from learner.front.books import Books
     from learner.staleness import PublishingInterval, StalenessSettings
 
 

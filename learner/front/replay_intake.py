@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from learner.front.flowing import Books, Flow
+from learner.front.flowing import Flow
 from learner.ledger import LossReason
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from learner.experience.on_policy import FragmentKey, Segment
     from learner.experience.store import ExperienceStore
+    from learner.front.books import Books
     from learner.rate_limiter import RateLimiter
 
 
@@ -33,8 +34,7 @@ class ReplayIntake(Flow):
         super().__init__(books)
         self.limiter = limiter
         self._replay = store
-        left = books.total_steps - books.header.totals.environment_steps
-        limiter.ends_at(limiter.steps + left)
+        limiter.ends_at(limiter.steps + books.steps_left)
 
     def has_room(self) -> bool:
         """See `RateLimiter.may_insert`."""

@@ -106,3 +106,21 @@ class Session:
     def last_sequence(self) -> int:
         """The last sequence that got a final answer; 0 for none."""
         return self.totals.sequence
+
+    def settle(self, sequence: int, answer: learner_pb2.Verdict.ValueType | Refusal) -> int:
+        """Makes an answer the final one; answers how many sequences before it never came."""
+        gap = sequence - self.last_sequence - 1
+        self.totals.sequence, self.last_answer = sequence, answer
+        return gap
+
+    def repeated(self, sequence: int) -> learner_pb2.Verdict.ValueType:
+        """The answer to a sequence that had one: the same, but DUPLICATE where it was accepted.
+
+        Raises:
+            Refusal: It was refused.
+        """
+        if sequence < self.last_sequence or self.last_answer == learner_pb2.VERDICT_ACCEPTED:
+            return learner_pb2.VERDICT_DUPLICATE
+        if isinstance(self.last_answer, Refusal):
+            raise self.last_answer
+        return self.last_answer

@@ -174,7 +174,7 @@ def test_a_defect_is_internal_and_tells_nothing(serve, monkeypatch):
     async def talk(stub):
         news = await join(stub)
         with server.locked() as coordinator:
-            monkeypatch.setattr(coordinator._intake._checks, "segment", secret)
+            monkeypatch.setattr(coordinator._collection.checks, "segment", secret)
         push = good_push(news.grants[0].grant_id)
         status = await refused(stub.PushTrajectories(push, timeout=SECONDS))
         monkeypatch.undo()

@@ -59,7 +59,7 @@ def refusal_of(call):
 
 def trace(coordinator):
     """Everything that a push may change, but for its sequence and the count of refusals."""
-    intake, current = coordinator._intake, coordinator._dealer.round
+    store, current = coordinator._collection.rounds._store, coordinator._dealer.round
     session = coordinator._sessions.get(A)
     return (
         coordinator.environment_steps,
@@ -68,8 +68,8 @@ def trace(coordinator):
         session.grants_revision,
         current.delivered,
         [[list(slot) for slot in grant.pending] for grant in current._grants.values()],
-        list(intake._store._keys),
-        list(intake._store._segments),
+        list(store._keys),
+        list(store._segments),
     )
 
 
@@ -109,7 +109,7 @@ def test_a_defect_is_no_final_answer(monkeypatch):
     """A push that met a defect of the learner may be sent again, and then counts."""
     coordinator, grant = collecting()
     with monkeypatch.context() as patch:
-        patch.setattr(coordinator._intake._checks, "segment", lambda batch: 1 // 0)
+        patch.setattr(coordinator._collection.checks, "segment", lambda batch: 1 // 0)
         with pytest.raises(ZeroDivisionError):
             pushed(coordinator, 1.0, good_push(grant))
     assert pushed(coordinator, 1.0, good_push(grant)).verdict == learner_pb2.VERDICT_ACCEPTED
