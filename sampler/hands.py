@@ -200,10 +200,16 @@ class Hand:
         self.unwanted.discard(task_id)
         return wanted
 
-    def last_words(self) -> str:
-        """The traceback that a crash or an abort left."""
+    def reason_of_end(self, status: int) -> str:
+        """Why it ended: what it said or is killed for, and the traceback that a crash left.
+
+        Args:
+            status: As the system says of a process that ended (a wait status).
+        """
         size = min(os.fstat(self._crash_file).st_size, _CRASH_BYTES)
-        return os.pread(self._crash_file, size, 0).decode(errors="replace").strip()
+        words = os.pread(self._crash_file, size, 0).decode(errors="replace").strip()
+        reason = self.failure or _ending(status)
+        return f"{reason}\n{words}" if words else reason
 
     def close(self) -> None:
         """Lets go of it; its memory goes when it has ended too."""
@@ -211,3 +217,10 @@ class Hand:
         self._mailbox.close()
         os.close(self._crash_file)
         self._memory.clear()
+
+
+def _ending(status: int) -> str:
+    """A wait status in words."""
+    if os.WIFSIGNALED(status):
+        return f"the worker was ended by signal {os.WTERMSIG(status)}"
+    return f"the worker ended itself with status {os.waitstatus_to_exitcode(status)}"

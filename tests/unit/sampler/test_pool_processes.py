@@ -269,7 +269,7 @@ def test_queued_tasks_start_with_the_newest_policy_and_scalars_if_they_ask_for_i
     # Commands are read in order: a worker that has dropped this task has the policy.
     pool.submit(0, RollTask(4, (0,), 2))
     pool.cancel({4})
-    until(lambda: pool.events() == [] and 4 not in pool._hands[0].tasks)
+    until(lambda: pool.events() == [] and 4 not in pool._crew.hands[0].tasks)
     gate.touch()
     events = {event.task_id: event for event in wait_for(pool, 3)}
     rolled = [Rolled(events[task_id].batch) for task_id in (1, 2, 3)]
@@ -316,7 +316,7 @@ def test_an_evaluation_ends_while_rolling_never_pauses(made):
 def test_signals_for_the_whole_group_are_the_supervisors_affair(made):
     pool = made("Counting", workers=2, envs_per_worker=1)
     ready(pool, pool_models.uniform_choice)
-    nursery = pool._process.pid
+    nursery = pool._crew.nursery.process.pid
     for pid in (nursery, *children(nursery)):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(pid, number)
@@ -328,7 +328,7 @@ def test_signals_for_the_whole_group_are_the_supervisors_affair(made):
 def test_closing_ends_every_process_and_may_be_repeated(made):
     pool = made("Broken", how="sleep", at=1, workers=2, envs_per_worker=1)
     ready(pool, pool_models.uniform_choice)
-    nursery = pool._process.pid
+    nursery = pool._crew.nursery.process.pid
     workers = children(nursery)
     assert len(workers) == 2
     pool.submit(0, RollTask(1, (0,), 5))
@@ -342,8 +342,8 @@ def test_closing_ends_every_process_and_may_be_repeated(made):
 
 def test_a_killed_nursery_is_the_end_of_the_pool(made):
     pool = made("Counting", workers=2, envs_per_worker=1)
-    workers = children(pool._process.pid)
-    os.kill(pool._process.pid, signal.SIGKILL)
+    workers = children(pool._crew.nursery.process.pid)
+    os.kill(pool._crew.nursery.process.pid, signal.SIGKILL)
     (event,) = wait_for(pool)
     assert isinstance(event, PoolFailed)
     assert "nursery" in event.reason
@@ -378,7 +378,7 @@ def test_a_killed_supervisor_leaves_no_process_and_no_shared_memory(how, in_thre
             pool.submit(worker, RollTask(worker, (worker,), 5))
         while pool.progress().rows_rolled < 2:
             time.sleep(0.01)
-        print(pool._process.pid, flush=True)
+        print(pool._crew.nursery.process.pid, flush=True)
         time.sleep(100)
     """
     supervisor = subprocess.Popen(
@@ -409,7 +409,7 @@ def test_replacements_leak_no_descriptors(made, tmp_path):
         return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
 
     def counts():
-        return [descriptors(pid) for pid in ("self", pool._process.pid)]
+        return [descriptors(pid) for pid in ("self", pool._crew.nursery.process.pid)]
 
     lose()
     before = counts()
