@@ -18,6 +18,7 @@ from learner.algorithms.lag import LagConfig
 from learner.front.interface import DrainingError
 from learner.observer import CallbackError
 from learner.outcome import Status
+from learner.training.ending import end
 from learner.training.job import Job, device_of
 from learner.training.queue import train_from_queue
 from learner.training.replay import train_asynchronously, train_synchronously
@@ -63,14 +64,14 @@ def train(job: Job, front: Front, observer: Observer | None = None) -> Outcome:
         run.evaluate_final()
     except DrainingError:
         reason = job.failure()
-        return run.end(Status.FAILED if reason else Status.STOPPED, reason)
+        return end(run, Status.FAILED if reason else Status.STOPPED, reason)
     except CallbackError as error:
-        run.end(Status.FAILED, str(error))
+        end(run, Status.FAILED, str(error))
         raise
     except Exception as error:
-        run.end(Status.FAILED, f"{type(error).__name__}: {error}", save=False)
+        end(run, Status.FAILED, f"{type(error).__name__}: {error}", save=False)
         raise
-    return run.end(Status.FINISHED)
+    return end(run, Status.FINISHED)
 
 
 def check(algorithm: type[Algorithm[Any]], config: RunConfig) -> None:

@@ -1,39 +1,31 @@
-"""A run as training sees it: what is trained, how far it is, and its record."""
+"""A run as training sees it: what is trained, how far it is, and what is told of it."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
 
 from common.errors import UnsupportedSpaceError
-from common.logging import Logger
-from learner import policy_file
-from learner.checkpoints import Checkpoints
 from learner.evaluation_plan import EvaluationPlan
-from learner.exploration import Ladder
 from learner.front.interface import DrainingError
 from learner.ledger import Loss, LossReason
 from learner.metrics import Metrics
-from learner.observer import CallbackError, Observer, Observers
-from learner.outcome import Outcome, Status
+from learner.observer import Observer, Observers
 from learner.publishing.publisher import Publisher
 from learner.stopping import StopAtReturn
+from learner.training.saving import Counters, Saving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from learner.algorithms.base import Algorithm
-    from learner.exploration import Exploration
     from learner.front.coordinator import Coordinator
     from learner.front.interface import Front
     from learner.metrics import Evaluation
     from learner.publishing.publication import Publication
     from learner.statistics import FinishedEpisode
     from learner.training.job import Job
-
-_log = Logger()
 
 
 class Run:
@@ -47,6 +39,10 @@ class Run:
         steps: Environment steps that count towards the budget, as far as training knows.
         rows: Rows of rounds or a queue that are in the parameters, over all processes of the run.
         updates: Gradient steps from replay or batches from a queue that are in the parameters.
+        metrics: Its numbers, and the record of them.
+        final: The evaluation of the final policy; None before it.
+        first_step: Environment steps before this process.
+        first_update_seconds: After how long the first update was through; None before it.
     """
 
     def __init__(self, job: Job, front: Front, observer: Observer | None) -> None:
@@ -57,24 +53,23 @@ class Run:
         self.front = front
         self.steps = job.header.totals.environment_steps
         self.rows = self.updates = 0
+        self.first_step = self.steps
+        self.first_update_seconds: float | None = None
+        self.final: Evaluation | None = None
         self.plan = EvaluationPlan(job.config, after=self.steps or -1)
         # A run that was killed before its first checkpoint has nothing but its header.
         self._is_resumed = job.header.totals.restarts > 0
         stop = StopAtReturn(job.config.stop_at_return)
-        self._metrics = Metrics(
+        self.metrics = Metrics(
             job.folder, resumed=self._is_resumed, observer=Observers([stop, observer or Observer()])
         )
-        self.observers = self._metrics.observers
-        self._checkpoints = Checkpoints(job.folder.checkpoints, kept=job.config.checkpoints_kept)
+        self.observers = self.metrics.observers
+        self._saving = Saving(job, self.metrics)
         self._algorithm: Algorithm[Any] | None = None
         self._publisher: Publisher | None = None
         self._publication: Publication | None = None
-        self._final: Evaluation | None = None
-        self._first_step = self.steps
         self._last_version = job.header.totals.reserved_version
-        self._started = self._opened = self._last_checkpoint = time.perf_counter()
-        self._checkpoint_failures = 0
-        self._first_update: float | None = None
+        self._started = self._opened = time.perf_counter()
 
     @property
     def version(self) -> int:
@@ -85,6 +80,11 @@ class Run:
     def agents(self) -> tuple[str, ...]:
         """The names of the environment's agents; none for a single one."""
         return self._built[0].spec.agents
+
+    @property
+    def seconds(self) -> float:
+        """How long this process has been at it."""
+        return time.perf_counter() - self._started
 
     @property
     def is_over(self) -> bool:
@@ -122,11 +122,8 @@ class Run:
                 coordinator.refuse_environment(str(error))
             raise
         if self.job.resumed is not None:
-            values = self.job.resumed.values
-            algorithm.load_tensors(self.job.resumed.tensors)
-            algorithm.load_values(values["algorithm"])
-            self._metrics.episodes.load_values(values["episodes"])
-            self.rows, self.updates = values["rows"], values["updates"]
+            counters = self._saving.restore(algorithm, self.job.resumed)
+            self.rows, self.updates = counters.rows, counters.updates
         elif self.job.initial is not None:
             algorithm.begin_from(self.job.initial)
         self._algorithm = algorithm
@@ -221,14 +218,15 @@ class Run:
         Raises:
             CallbackError: An observer failed.
         """
-        elapsed = time.perf_counter() - self._started
-        if self._first_update is None and any(name.startswith("train/") for name in training):
-            self._first_update = elapsed
+        elapsed = self.seconds
+        is_update = any(name.startswith("train/") for name in training)
+        if is_update and self.first_update_seconds is None:
+            self.first_update_seconds = elapsed
         timing["time/time_elapsed"] = elapsed
         # Of the rolling and training alone: the first sampler may be long in coming.
         rolling = time.perf_counter() - self._opened
-        timing["time/fps"] = (self.steps - self._first_step) / rolling
-        self._metrics.record(
+        timing["time/fps"] = (self.steps - self.first_step) / rolling
+        self.metrics.record(
             version=self.version,
             global_step=self.steps,
             episodes=episodes,
@@ -236,17 +234,17 @@ class Run:
             timing=timing,
         )
         with self.front.locked() as coordinator:
-            coordinator.set_metrics(self._metrics.newest)
+            coordinator.set_metrics(self.metrics.newest)
             evaluations = self.plan.collect(coordinator)
         self._take(evaluations)
-        if time.perf_counter() - self._last_checkpoint >= self.config.checkpoint_seconds:
-            self._checkpoint()
+        if self._saving.is_due:
+            self.save()
 
     def _take(self, evaluations: Sequence[Evaluation]) -> None:
         for evaluation in evaluations:
             if evaluation.final:
-                self._final = evaluation
-            self._metrics.evaluation(evaluation)
+                self.final = evaluation
+            self.metrics.evaluation(evaluation)
 
     def evaluate_final(self) -> None:
         """Evaluates the newest policy, after what is outstanding, then says FINISH."""
@@ -257,103 +255,18 @@ class Run:
             self._take(self.front.wait(lambda coordinator: self.plan.collect(coordinator) or None))
         done = f"{self.steps} of {self.config.total_steps} steps done"
         with self.front.locked() as coordinator:
-            coordinator.set_metrics(self._metrics.newest)
+            coordinator.set_metrics(self.metrics.newest)
             coordinator.finish(self.observers.stop_reason or done)
 
-    def _checkpoint(self) -> None:
-        """Saves training state and policy; a disk that refuses must not end the training."""
-        self._last_checkpoint = time.perf_counter()
-        algorithm, publication = self._algorithm, self._publication
-        if algorithm is None or publication is None:
+    def save(self) -> None:
+        """Saves training state and policy, where there are any.
+
+        Raises:
+            CallbackError: An observer failed.
+        """
+        if self._algorithm is None or self._publication is None:
             return
-        values = {
-            "algorithm": algorithm.values(),
-            "environment_steps": self.steps,
-            "version": publication.version,
-            "rows": self.rows,
-            "updates": self.updates,
-            "episodes": self._metrics.episodes.values(),
-        }
-        policy = policy_file.SavedPolicy(
-            self.job.algorithm.name,
-            publication.version,
-            self.steps,
-            self.config.evaluation_environment(),
-            algorithm.spec,
-            algorithm.signature,
-            _as_lists(algorithm.scalars(self.steps)),
-            publication.model,
-        )
-        try:
-            self._checkpoints.save(algorithm.tensors(), values)
-            policy_file.save(self.folder, policy)
-        except OSError as error:
-            _log.error("checkpoint_not_written", reason=str(error))
-            self._checkpoint_failures += 1
-        else:
-            self._checkpoint_failures = 0
-            self.observers.checkpointed(self.steps)
+        counters = Counters(self.steps, self.rows, self.updates)
+        failures = self._saving.save(self._algorithm, self._publication, counters)
         with self.front.locked() as coordinator:
-            coordinator.set_metrics({"checkpoint/failures_in_a_row": self._checkpoint_failures})
-
-    def end(self, status: Status, error: str | None = None, *, save: bool = True) -> Outcome:
-        """Saves everything, writes the result down, waits until samplers know that it is over."""
-        finished = status == Status.FINISHED
-        try:
-            try:
-                if save:
-                    self._checkpoint()
-            except CallbackError as failure:
-                status, error = Status.FAILED, error or str(failure)
-            outcome = self._announced(self._outcome(status, error))
-            self._metrics.close()
-            self.folder.write_result(outcome.to_json())
-        finally:
-            if finished:
-                self._wait_for_farewells()
-        return outcome
-
-    def _announced(self, outcome: Outcome) -> Outcome:
-        """The outcome, once observers were told; one that fails over it fails the run."""
-        try:
-            self.observers.ended(outcome)
-        except CallbackError as failure:
-            error = outcome.error or str(failure)
-            return dataclasses.replace(outcome, status=Status.FAILED, error=error)
-        return outcome
-
-    def _outcome(self, status: Status, error: str | None) -> Outcome:
-        with self.front.locked() as coordinator:
-            losses = coordinator.ledger.losses()
-        return Outcome(
-            status=status,
-            folder=self.folder.path,
-            environment_steps=self.steps,
-            version=self.version,
-            seconds=time.perf_counter() - self._started,
-            first_update_seconds=self._first_update,
-            final=self._final,
-            metrics=self._metrics.newest,
-            losses={reason.value: dataclasses.asdict(loss) for reason, loss in losses.items()},
-            error=error,
-            stop_reason=self.observers.stop_reason,
-            first_step=self._first_step,
-        )
-
-    def _wait_for_farewells(self) -> None:
-        with contextlib.suppress(DrainingError):
-            self.front.wait(lambda c: c.all_informed(self.front.now()) or None)
-            if self.folder.is_finished:
-                self.folder.note_farewells()
-
-
-def _as_lists(scalars: Mapping[str, Exploration]) -> dict[str, list[float]]:
-    """As a saved policy has them: the values of a ladder's first rung for any slot."""
-    return {
-        key: value.values(0, 1, 1)
-        if isinstance(value, Ladder)
-        else [value]
-        if isinstance(value, int | float)
-        else list(value)
-        for key, value in scalars.items()
-    }
+            coordinator.set_metrics({"checkpoint/failures_in_a_row": failures})
