@@ -140,13 +140,18 @@ def test_the_supervisor_imports_neither_environments_nor_onnx_runtime():
         ("sys.exit", "SystemExit: 4"),
         ("exit", "ended itself with status 3"),
         ("segfault", r"(?s)ended by signal 11.*Segmentation fault.*in _break"),
-        ("loop", r"(?s)no step or reset ended within 1 s.*in _break"),
-        ("sleep", r"(?s)no step or reset ended within 1 s.*in _break"),
+        ("loop", r"(?s)no step or reset ended within 2 s.*in _break"),
+        ("sleep", r"(?s)no step or reset ended within 2 s.*in _break"),
     ],
 )
 def test_a_worker_that_fails_is_replaced_while_the_others_go_on(made, tmp_path, how, says):
     flag = str(tmp_path / "broken")
-    pool = made("Broken", how=how, flag=flag, workers=2, envs_per_worker=2, step_timeout_seconds=1)
+    hang_seconds = 2 if how in ("loop", "sleep") else 0
+    # On a busy machine a worker that is well may be silent for a while, too.
+    limit = hang_seconds or PATIENCE_SECONDS
+    pool = made(
+        "Broken", how=how, flag=flag, workers=2, envs_per_worker=2, step_timeout_seconds=limit
+    )
     ready(pool, pool_models.uniform_choice)
     # Only one of the two workers gets far enough to break.
     pool.submit(0, RollTask(1, (0, 2), 3))
@@ -165,7 +170,7 @@ def test_a_worker_that_fails_is_replaced_while_the_others_go_on(made, tmp_path, 
     events = {event.task_id: event for event in wait_for(pool, 2)}
     replaced = time.monotonic() - began
     print(f"{how}: noticed after {noticed:.2f} s, rolling again after {replaced:.2f} s")  # noqa: T201
-    assert replaced < 3 * 2 + (1 if how in ("loop", "sleep") else 0)
+    assert replaced < 3 * 2 + hang_seconds
     again, other = Rolled(events[4].batch), Rolled(events[5].batch)
     assert [(part.incarnation, part.first_row) for part in again.batch.slots] == [(1, 0)] * 2
     assert [(part.incarnation, part.first_row) for part in other.batch.slots] == [(0, 0)] * 2
