@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from front_support import (
-    Part,
-    make_batch,
-    publication,
-    pull_request,
-    push_request,
-    register_request,
-)
+from front_support import A, publication, pull_request, register_request
 
 from common import statuses
 from common.channel import open_channel
@@ -27,8 +20,6 @@ if TYPE_CHECKING:
     from protos.wiserl.v1 import learner_pb2
 
 SECONDS = 20
-A = "sampler-a"
-"""The sampler that most tests are about."""
 
 
 def call(server: FrontServer, talk: Callable[[Any], Awaitable[Any]], **options: Any) -> Any:
@@ -59,11 +50,6 @@ def open_round(server: FrontServer, n_envs: int = 2) -> None:
     with server.locked() as coordinator:
         coordinator.publish(publication(coordinator.newest_version + 1))
         coordinator.open_round(server.now(), n_envs=n_envs, n_steps=2)
-
-
-def good_push(grant_id: int, sequence: int = 1) -> learner_pb2.PushTrajectoriesRequest:
-    """What A owes that round: two fragments, the first of which ends an episode."""
-    return push_request(A, sequence, grant_id, make_batch(1, [Part(0, ends=(1,)), Part(1)]))
 
 
 async def join(stub: Any, sampler_id: str = A, **fields: object) -> Any:

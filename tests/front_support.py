@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from learner.totals import Header
 
 RUN = "run-1"
+A, B = "sampler-a", "sampler-b"
+"""The samplers that most tests are about."""
 FLOAT, BOOL, INT = np.dtype(np.float32), np.dtype(np.bool_), np.dtype(np.int64)
 
 SPEC = specs.single_agent(
@@ -201,6 +203,11 @@ def push_request(
     return learner_pb2.PushTrajectoriesRequest(
         run_id=RUN, sampler_id=sampler_id, sequence=sequence, grant_id=grant_id, batch=batch
     )
+
+
+def good_push(grant_id: int, sequence: int = 1) -> learner_pb2.PushTrajectoriesRequest:
+    """What A owes a round of two fragments of two rows, the first of which ends an episode."""
+    return push_request(A, sequence, grant_id, make_batch(1, [Part(0, ends=(1,)), Part(1)]))
 
 
 def pushed(

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
+from small_models import FLOAT, INT, graph
 
 from common import spaces, specs
 from common.signature import GraphInput, GraphOutput, Noise, Role, Signature
@@ -18,7 +19,6 @@ from protos.wiserl.v1 import environment_pb2
 if TYPE_CHECKING:
     from pathlib import Path
 
-FLOAT, INT = np.dtype(np.float32), np.dtype(np.int64)
 BOUND = np.array([4.8, np.inf, 0.41887903, np.inf], np.float32)
 
 SPEC = specs.single_agent(spaces.Box(-BOUND, BOUND), spaces.Discrete(2), max_episode_steps=500)
@@ -60,19 +60,7 @@ def model() -> bytes:
         "last": np.array([-1]),
     }
 
-    def value(tensor):
-        kind = helper.np_dtype_to_tensor_dtype(tensor.dtype)
-        return helper.make_tensor_value_info(tensor.name, kind, ["batch", *tensor.shape])
-
-    graph = helper.make_graph(
-        nodes,
-        "policy",
-        [value(tensor) for tensor in SIGNATURE.inputs],
-        [value(tensor) for tensor in SIGNATURE.outputs],
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
-    )
-    opset = [helper.make_opsetid("", 18)]
-    return helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
+    return graph(nodes, SIGNATURE, constants)
 
 
 def saved(environment: str = "CartPole-v1", epsilon: float = 1.0) -> SavedPolicy:

@@ -11,6 +11,8 @@ import pytest
 from front_support import (
     COLUMNS,
     VALID,
+    A,
+    B,
     Part,
     make_batch,
     make_coordinator,
@@ -30,7 +32,6 @@ from learner.rate_limiter import LimiterSettings, RateLimiter
 from learner.totals import SamplerTotals, Totals
 from protos.wiserl.v1 import learner_pb2
 
-A, B = "sampler-a", "sampler-b"
 ACCEPTED, ENDED = "VERDICT_ACCEPTED", "VERDICT_ENDED"
 
 # The third got no answer and is there, the fourth got none and is not. The fifth met the budget.

@@ -11,6 +11,7 @@ import pytest
 from front_server import call, refused
 from front_support import (
     RUN,
+    A,
     Part,
     make_batch,
     make_coordinator,
@@ -38,7 +39,6 @@ from learner.front.server import FrontServer
 from protos.wiserl.v1 import learner_pb2
 from sampler.client import LearnerClient
 
-A = "sampler-a"
 SERVICE = "wiserl.v1.LearnerService"
 
 

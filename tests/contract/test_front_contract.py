@@ -6,14 +6,23 @@ import hashlib
 import numpy as np
 import pytest
 from front_malformed import MALFORMED
-from front_server import SECONDS, A, call, good_push, join, open_round, pull_after, refused
+from front_server import (
+    SECONDS,
+    call,
+    join,
+    open_round,
+    pull_after,
+    refused,
+)
 from front_support import (
     COLUMNS,
     RUN,
     SIGNATURE,
     SPEC,
+    A,
     Part,
     column_arrays,
+    good_push,
     publication,
     pull_request,
     register_request,

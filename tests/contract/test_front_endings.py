@@ -6,9 +6,7 @@ import grpc
 import pytest
 from front_server import (
     SECONDS,
-    A,
     call,
-    good_push,
     held_pull,
     join,
     open_round,
@@ -17,6 +15,8 @@ from front_server import (
 )
 from front_support import (
     RUN,
+    A,
+    good_push,
     make_coordinator,
     pull_request,
     register_request,

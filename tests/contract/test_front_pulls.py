@@ -5,7 +5,6 @@ import time
 
 from front_server import (
     SECONDS,
-    A,
     call,
     held_pull,
     join,
@@ -14,11 +13,7 @@ from front_server import (
     reached,
     refused,
 )
-from front_support import (
-    publication,
-    pull_request,
-    register_request,
-)
+from front_support import A, publication, pull_request, register_request
 
 from common.errors import Reason
 from common.statuses import Code

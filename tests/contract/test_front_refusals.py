@@ -1,10 +1,12 @@
 """Who is refused by a real server, with which code, reason and remedy."""
 
 import pytest
-from front_server import SECONDS, A, call, good_push, refused
+from front_server import SECONDS, call, refused
 from front_support import (
     COLUMNS,
     SPEC,
+    A,
+    good_push,
     pull_request,
     register_request,
     report_request,

@@ -7,8 +7,16 @@ import threading
 
 import grpc
 import pytest
-from front_server import SECONDS, A, call, reached, refused
-from front_support import COLUMNS, Part, make_batch, publication, push_request, register_request
+from front_server import SECONDS, call, reached, refused
+from front_support import (
+    COLUMNS,
+    A,
+    Part,
+    make_batch,
+    publication,
+    push_request,
+    register_request,
+)
 
 from common.errors import Reason
 from common.statuses import Code

@@ -1,7 +1,15 @@
 """A sampler that sends too much, over real sockets: told to wait, and it does."""
 
 from front_server import SECONDS, call, refused
-from front_support import Part, make_batch, publication, pull_request, push_request
+from front_support import (
+    A,
+    B,
+    Part,
+    make_batch,
+    publication,
+    pull_request,
+    push_request,
+)
 from front_support import register_request as registration
 
 from common.errors import Reason
@@ -10,7 +18,6 @@ from learner.front.settings import Limits
 from protos.wiserl.v1 import learner_pb2
 from sampler.client import LearnerClient
 
-A, B = "sampler-a", "sampler-b"
 ACCEPTED = learner_pb2.VERDICT_ACCEPTED
 
 

@@ -9,6 +9,7 @@ import sys
 import processes
 import pytest
 import yaml
+from one_process import ONE_PROCESS
 from run_tables import rows
 
 import wiserl
@@ -19,6 +20,7 @@ from learner.outcome import Status
 pytestmark = pytest.mark.usefixtures("own_graph_cache")
 
 SMALL = {
+    **ONE_PROCESS,
     "env": "CartPole-v1",
     "total_steps": 600,
     "n_envs": 4,
@@ -26,9 +28,6 @@ SMALL = {
     "eval_points": 1,
     "eval_episodes": 2,
     "final_eval_episodes": 3,
-    "in_process": True,
-    "workers": 1,
-    "threads": 1,
 }
 
 

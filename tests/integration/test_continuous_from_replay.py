@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from one_process import ONE_PROCESS
 from run_tables import training
 
 import wiserl
@@ -14,6 +15,7 @@ from learner.outcome import Status
 pytestmark = pytest.mark.usefixtures("own_graph_cache")
 
 SMALL = {
+    **ONE_PROCESS,
     "env": "Pendulum-v1",
     "total_steps": 600,
     "n_envs": 2,
@@ -27,9 +29,6 @@ SMALL = {
     "eval_episodes": 1,
     "final_eval_episodes": 2,
     "samplers": 1,
-    "workers": 1,
-    "in_process": True,
-    "threads": 1,
     "sync": True,
 }
 

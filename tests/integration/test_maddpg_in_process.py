@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from one_process import ONE_PROCESS
 from run_tables import training
 
 import wiserl
@@ -11,6 +12,7 @@ from learner.outcome import Status
 pytestmark = pytest.mark.usefixtures("own_graph_cache")
 
 SMALL = {
+    **ONE_PROCESS,
     "total_steps": 600,
     "n_envs": 4,
     "segment_length": 10,
@@ -23,9 +25,6 @@ SMALL = {
     "eval_episodes": 2,
     "final_eval_episodes": 3,
     "samplers": 2,
-    "workers": 1,
-    "in_process": True,
-    "threads": 1,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from one_process import ONE_PROCESS
 
 import wiserl
 from learner import policy_file
@@ -15,17 +16,14 @@ from wiserl.export import export
 pytestmark = [pytest.mark.usefixtures("own_graph_cache"), pytest.mark.timeout(300)]
 
 SMALL = {
+    **ONE_PROCESS,
     "env": "matrix_games:Together",
     "total_steps": 12_000,
     "n_envs": 8,
     "n_steps": 50,
     "learning_rate": 3e-3,
     "hidden_sizes": (32,),
-    "eval_points": 0,
     "final_eval_episodes": 20,
-    "workers": 1,
-    "in_process": True,
-    "threads": 1,
 }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from one_process import ONE_PROCESS
 
 import wiserl
 from common.errors import InvalidFieldError, WiseRLError
@@ -21,7 +22,7 @@ from learner.run_folder import RunFolder
 from wiserl import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = {"total_steps": 600, "eval_points": 0, "final_eval_episodes": 2, "in_process": True}
+SMALL = {**ONE_PROCESS, "total_steps": 600, "final_eval_episodes": 2}
 TUTORIAL = "ddpg_tutorial:TutorialDDPG"
 
 

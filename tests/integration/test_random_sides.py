@@ -30,7 +30,6 @@ def trained(tmp_path_factory, own_graph_cache):
         learning_rate=3e-3,
         hidden_sizes=(32,),
         policies="per_agent",
-        workers=1,
         **ONE_PROCESS,
     )
     return outcome.folder
@@ -84,7 +83,6 @@ def chase(tmp_path_factory, own_graph_cache):
         learning_starts=100,
         batch_size=32,
         buffer_size=2_000,
-        workers=1,
         **ONE_PROCESS,
     )
     return outcome.folder

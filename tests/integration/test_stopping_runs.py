@@ -11,6 +11,7 @@ from pathlib import Path
 import processes
 import pytest
 import torch
+from one_process import ONE_PROCESS
 from run_tables import rows
 from torch import nn
 
@@ -23,14 +24,10 @@ from learner.run_folder import RunFolder
 pytestmark = pytest.mark.usefixtures("own_graph_cache")
 
 SMALL = {
+    **ONE_PROCESS,
     "env": "CartPole-v1",
     "total_steps": 640,
     "n_envs": 2,
-    "eval_points": 0,
-    "final_eval_episodes": 1,
-    "in_process": True,
-    "workers": 1,
-    "threads": 1,
 }
 ROUNDS = {"n_steps": 16, "n_minibatches": 2}
 REPLAY = {"learning_starts": 64, "buffer_size": 640, "batch_size": 8, "replay_ratio": 1.0}

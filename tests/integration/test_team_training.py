@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from one_process import ONE_PROCESS
 from run_tables import rows
 
 import wiserl
@@ -13,6 +14,7 @@ from wiserl.evaluate import evaluate
 pytestmark = [pytest.mark.usefixtures("own_graph_cache"), pytest.mark.timeout(300)]
 
 SMALL = {
+    **ONE_PROCESS,
     "env": "sampler.environments.matrix_games:TwoStep",
     "total_steps": 1200,
     "n_envs": 4,
@@ -22,12 +24,8 @@ SMALL = {
     "batch_size": 8,
     "replay_ratio": 0.2,
     "recurrent": False,
-    "eval_points": 0,
     "final_eval_episodes": 3,
     "samplers": 2,
-    "workers": 1,
-    "in_process": True,
-    "threads": 1,
 }
 
 

@@ -6,6 +6,7 @@ import subprocess
 
 import processes
 import pytest
+from one_process import ONE_PROCESS
 from run_tables import rows
 
 import wiserl
@@ -15,6 +16,7 @@ from learner.outcome import Status
 pytestmark = pytest.mark.usefixtures("own_graph_cache")
 
 SMALL = {
+    **ONE_PROCESS,
     "env": "CartPole-v1",
     "total_steps": 900,
     "n_envs": 4,
@@ -23,9 +25,6 @@ SMALL = {
     "eval_episodes": 2,
     "final_eval_episodes": 3,
     "samplers": 2,
-    "workers": 1,
-    "in_process": True,
-    "threads": 1,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from one_process import ONE_PROCESS
 from run_tables import rows
 
 import wiserl
@@ -12,6 +13,7 @@ from learner.outcome import Status
 pytestmark = pytest.mark.usefixtures("own_graph_cache")
 
 SMALL = {
+    **ONE_PROCESS,
     "env": "CartPole-v1",
     "total_steps": 900,
     "n_envs": 4,
@@ -24,9 +26,6 @@ SMALL = {
     "eval_episodes": 2,
     "final_eval_episodes": 3,
     "samplers": 2,
-    "workers": 1,
-    "in_process": True,
-    "threads": 1,
 }
 
 
@@ -89,8 +88,7 @@ def test_a_replay_in_files_is_still_there(tmp_path):
 
 
 def test_a_policy_gradient_run_goes_on(tmp_path):
-    settings = {name: SMALL[name] for name in ("env", "samplers", "workers", "in_process")}
-    settings |= {"n_envs": 4, "n_steps": 32, "final_eval_episodes": 2, "eval_points": 2}
+    settings = {**ONE_PROCESS, "env": "CartPole-v1", "samplers": 2, "n_envs": 4, "n_steps": 32}
     first = wiserl.train("ppo", runs=tmp_path, total_steps=500, **settings)
     second = wiserl.resume(first.folder, total_steps=1000)
 
@@ -140,7 +138,7 @@ def test_a_run_stops_at_a_return(tmp_path):
     ],
 )
 def test_settings_that_exclude_each_other_are_refused(tmp_path, algorithm, settings, named):
-    common = {"env": "CartPole-v1", "in_process": True, "total_steps": 500}
+    common = {**ONE_PROCESS, "env": "CartPole-v1", "total_steps": 500}
     if algorithm == "dqn":
         common |= {"buffer_size": 600, "segment_length": 8, "learning_starts": 100}
     with pytest.raises(InvalidFieldError, match=named):

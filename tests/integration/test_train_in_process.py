@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import yaml
+from one_process import ONE_PROCESS
 from run_tables import rows
 
 import wiserl
@@ -19,6 +20,7 @@ from learner.outcome import Status
 pytestmark = pytest.mark.usefixtures("own_graph_cache")
 
 SMALL = {
+    **ONE_PROCESS,
     "env": "CartPole-v1",
     "total_steps": 700,
     "n_envs": 6,
@@ -28,8 +30,6 @@ SMALL = {
     "final_eval_episodes": 4,
     "samplers": 2,
     "workers": 2,
-    "in_process": True,
-    "threads": 1,
 }
 
 

@@ -8,7 +8,10 @@ from front_support import (
     COLUMNS,
     RUN,
     SPEC,
+    A,
+    B,
     Part,
+    good_push,
     make_batch,
     make_coordinator,
     publication,
@@ -30,8 +33,6 @@ from learner.ledger import Loss, LossReason
 from learner.totals import MemoryHeader
 from protos.wiserl.v1 import learner_pb2
 
-A, B = "sampler-a", "sampler-b"
-
 
 def collecting(**settings):
     """A coordinator whose sampler a has a grant of two fragments of two rows, and its id."""
@@ -41,10 +42,6 @@ def collecting(**settings):
     coordinator.open_round(0.0, n_envs=2, n_steps=2)
     response = coordinator.pull(0.0, pull_request(A), since=0.0)
     return coordinator, response.grants[0].grant_id
-
-
-def good_push(grant_id, sequence=1):
-    return push_request(A, sequence, grant_id, make_batch(1, [Part(0, ends=(1,)), Part(1)]))
 
 
 def sequence_of(coordinator):

@@ -1,7 +1,15 @@
 """The quota of a sampler: by hand, and whatever it sends."""
 
 import pytest
-from front_support import Part, make_batch, make_coordinator, publication, push_request, pushed
+from front_support import (
+    A,
+    Part,
+    make_batch,
+    make_coordinator,
+    publication,
+    push_request,
+    pushed,
+)
 from front_support import register_request as registration
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +21,6 @@ from learner.front.refusals import Refusal
 from learner.front.settings import Limits
 from protos.wiserl.v1 import learner_pb2
 from wiserl.flags import ServeFlags
-
-A = "sampler-a"
 
 
 def test_a_message_may_overdraw_and_the_next_waits_until_that_flowed_in():

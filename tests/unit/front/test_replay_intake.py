@@ -12,6 +12,8 @@ from front_support import (
     COLUMNS,
     OBSERVATION,
     VALID,
+    A,
+    B,
     Part,
     make_batch,
     make_columns,
@@ -35,7 +37,6 @@ from learner.rate_limiter import LimiterSettings, RateLimiter
 from learner.totals import MemoryHeader, RingCursor, SamplerTotals, Totals
 from protos.wiserl.v1 import learner_pb2
 
-A, B = "sampler-a", "sampler-b"
 ACCEPTED, ENDED = learner_pb2.VERDICT_ACCEPTED, learner_pb2.VERDICT_ENDED
 
 

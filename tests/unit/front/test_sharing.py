@@ -5,6 +5,8 @@ import threading
 
 import pytest
 from front_support import (
+    A,
+    B,
     Part,
     make_batch,
     make_coordinator,
@@ -17,8 +19,6 @@ from front_support import (
 
 from learner.front.interface import DrainingError
 from learner.front.sharing import EVERYONE, SharedCoordinator
-
-A, B = "sampler-a", "sampler-b"
 
 
 def shared_round():
