@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # A deadline would be a timed assertion, and so would be a limit on how long examples take to draw.
 # CI draws the same examples every time, so that a red run tells of the change under test; at a desk
@@ -23,3 +27,17 @@ def _torch_draws_the_same():
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def own_graph_cache(tmp_path_factory):
+    """Graphs exported by a module's runs are its own: the first run exports, the others reuse."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WISERL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def graph_cache(tmp_path_factory) -> Path:
+    """Graphs exported once for all tests of a process: an export takes seconds."""
+    return tmp_path_factory.mktemp("graphs")

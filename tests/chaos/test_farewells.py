@@ -18,7 +18,11 @@ from learner.run_folder import RunFolder
 from protos.wiserl.v1 import learner_pb2, learner_pb2_grpc
 from sampler.environments import plain
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.chaos,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("own_graph_cache"),
+]
 
 
 @contextlib.contextmanager
@@ -47,8 +51,7 @@ def deaf_sampler(address):
             thread.join()
 
 
-def test_samplers_of_a_run_that_was_over_are_told_by_the_next_process(tmp_path, monkeypatch):
-    monkeypatch.setenv("WISERL_CACHE", str(tmp_path / "cache"))
+def test_samplers_of_a_run_that_was_over_are_told_by_the_next_process(tmp_path):
     runs, address = tmp_path / "runs", f"127.0.0.1:{processes.free_port()}"
     # Of three samplers the first one rolls the round's only fragment.
     command = processes.wiserl(

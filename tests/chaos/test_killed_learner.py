@@ -26,7 +26,11 @@ from learner.run_folder import RunFolder
 KILLS = int(os.environ.get("CHAOS_KILLS", "5"))
 SEED = int(os.environ.get("CHAOS_SEED", str(time.time_ns() % 1_000_000)))
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300 + 60 * KILLS)]
+pytestmark = [
+    pytest.mark.chaos,
+    pytest.mark.timeout(300 + 60 * KILLS),
+    pytest.mark.usefixtures("own_graph_cache"),
+]
 
 ROWS = 8
 OBSERVATION = ColumnKey(Role.OBSERVATION)
@@ -40,13 +44,6 @@ PPO += ("--n-minibatches", "1", "--hidden-sizes", "16", *killing.EVALUATIONS)
 
 SELDOM = ("--checkpoint-seconds", "600")
 OFTEN = ("--checkpoint-seconds", "0.1")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WISERL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture

@@ -14,20 +14,17 @@ import pytest
 from learner import header
 from learner.run_folder import RunFolder
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.chaos,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("own_graph_cache"),
+]
 
 STEPS, MORE = 1_024, 2_048
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WISERL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, own_graph_cache):
     """The folder of runs with a finished one."""
     runs = tmp_path_factory.mktemp("finished") / "runs"
     command = processes.wiserl(

@@ -16,12 +16,7 @@ from wiserl.in_process import InProcessFront
 ROWS, BUDGET = 8, 500
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("graphs")
-
-
-def collected(cache, *, window, seed=1):
+def collected(graph_cache, *, window, seed=1):
     """Spends a budget, with gradient steps that are only counted; the rows, and how it went."""
     environment = environment_pb2.EnvironmentReference(id="CartPole-v1")
     coordinator = Coordinator(
@@ -41,7 +36,7 @@ def collected(cache, *, window, seed=1):
     limiter = RateLimiter(LimiterSettings(0.5, 100, window), can_sample=lambda: store.size > 0)
     with front.locked():
         coordinator.open_run(algorithm.signature, fragment_rows=ROWS)
-        publisher = Publisher(algorithm.behaviour, cache=cache)
+        publisher = Publisher(algorithm.behaviour, cache=graph_cache)
         coordinator.publish(publisher.publish(1), algorithm.scalars(0))
         coordinator.open_replay(front.now(), store, limiter, fragments_in_flight=6)
     turns = 0
@@ -53,8 +48,8 @@ def collected(cache, *, window, seed=1):
 
 
 @pytest.mark.parametrize("window", [1, 40])
-def test_samplers_and_updates_take_turns_until_the_budget_is_met(cache, window):
-    store, limiter, coordinator, turns = collected(cache, window=window)
+def test_samplers_and_updates_take_turns_until_the_budget_is_met(graph_cache, window):
+    store, limiter, coordinator, turns = collected(graph_cache, window=window)
     assert store.inserted == coordinator.environment_steps == BUDGET
     assert limiter.updates == (BUDGET - 100) // 2
     assert turns > 3
@@ -65,8 +60,10 @@ def test_samplers_and_updates_take_turns_until_the_budget_is_met(cache, window):
     }
 
 
-def test_the_same_seed_gives_the_same_rows_in_the_same_order(cache):
-    first, second, other = (collected(cache, window=10, seed=seed)[0].dump() for seed in (1, 1, 2))
+def test_the_same_seed_gives_the_same_rows_in_the_same_order(graph_cache):
+    first, second, other = (
+        collected(graph_cache, window=10, seed=seed)[0].dump() for seed in (1, 1, 2)
+    )
     assert first.keys == second.keys
     assert all((first.columns[key] == second.columns[key]).all() for key in first.columns)
     assert any((first.columns[key] != other.columns[key]).any() for key in first.columns)

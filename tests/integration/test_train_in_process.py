@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import numpy as np
 import pytest
+import refused_imports
 import yaml
 from one_process import ONE_PROCESS
 from run_tables import rows
@@ -129,17 +129,12 @@ def test_the_saved_policy_acts_and_plays_as_the_run_said(outcome):
     assert agent.act([0.0, 0.0, 0.1, 0.5]) in {0, 1}
     with pytest.raises(InvalidFieldError, match="trained for"):
         agent.act([0.0, 0.0])
-    program = (
-        "import sys\n"
-        "class NoTorch:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        assert name.partition('.')[0] != 'torch', 'torch is imported'\n"
-        "sys.meta_path.insert(0, NoTorch())\n"
-        "from wiserl.cli import main\n"
-        f"sys.exit(main(['eval', {str(outcome.folder)!r}, '--episodes', '4', '--json']))"
-    )
+    command = ("eval", str(outcome.folder), "--episodes", "4", "--json")
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        refused_imports.wiserl(*command, refused={"torch"}),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert json.loads(done.stdout)["returns"] == list(outcome.final.returns)
 

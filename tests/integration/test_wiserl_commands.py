@@ -5,11 +5,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import processes
 import pytest
+import refused_imports
 
 pytestmark = pytest.mark.usefixtures("own_graph_cache")
 
@@ -229,17 +229,8 @@ def test_help_shows_the_values_of_the_preset():
 
 def without_torch(*arguments: str) -> str:
     """What the command prints where torch cannot be imported."""
-    program = (
-        "import sys\n"
-        "class Refuse:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        assert name != 'torch'\n"
-        "sys.meta_path.insert(0, Refuse())\n"
-        "from wiserl.cli import main\n"
-        "sys.exit(main(sys.argv[1:]))"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
+        refused_imports.wiserl(*arguments, refused={"torch"}),
         capture_output=True,
         text=True,
         check=False,
@@ -250,19 +241,18 @@ def without_torch(*arguments: str) -> str:
 
 
 def test_a_sampler_imports_neither_torch_nor_the_learner():
-    program = (
-        "import sys\n"
-        "class Watch:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        assert name.partition('.')[0] not in {'torch', 'onnx', 'learner'}, name\n"
-        "sys.meta_path.insert(0, Watch())\n"
+    code = (
         "from wiserl.cli import main\n"
         "import sampler.supervisor, sampler.process_pool\n"
-        "flags = ['--learner', '127.0.0.1:1', '--connect-timeout-seconds', '0.1']\n"
-        "sys.exit(main(['sampler', *flags]))"
+        "sys.exit(main(sys.argv[1:]))"
     )
+    arguments = ("sampler", "--learner", "127.0.0.1:1", "--connect-timeout-seconds", "0.1")
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+        refused_imports.program(code, *arguments, refused={"torch", "onnx", "learner"}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 3, done.stderr
     stopped = json.loads(done.stderr.splitlines()[-1])

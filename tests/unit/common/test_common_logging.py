@@ -5,14 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from terminal import Terminal
 
 from common import logging
 from common.errors import InvalidFieldError
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 @pytest.fixture(autouse=True)

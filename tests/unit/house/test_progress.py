@@ -5,6 +5,7 @@ import io
 import re
 
 import pytest
+from terminal import Terminal
 
 from learner.metrics import Evaluation
 from learner.observer import Observer
@@ -17,11 +18,6 @@ METRICS = {
     "time/fps": 2000.0,
 }
 EVALUATION = Evaluation(9, 5000, False, (1, 2), (10.0, 20.0), (5, 6))
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 def test_a_line_is_written_now_and_then(monkeypatch):

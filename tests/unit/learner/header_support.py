@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from learner.ledger import Loss, LossReason
 from learner.totals import RingCursor, SamplerTotals, Totals
+
+if TYPE_CHECKING:
+    from learner.header import MappedHeader
 
 REASONS = (LossReason.STALE, LossReason.REFUSED)
 
@@ -28,3 +33,9 @@ def filled(count: int) -> Totals:
     for each in range(1, count + 1):
         fill(totals, each)
     return totals
+
+
+def abandon(header: MappedHeader) -> None:
+    """Lets go of the file as a killed process does."""
+    header._file.close()
+    header._file = None

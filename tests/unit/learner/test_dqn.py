@@ -8,7 +8,18 @@ import json
 import numpy as np
 import pytest
 import torch
-from learner_support import ACTION, CPU, OBSERVATION, box, discrete_spec, draw, image
+from learner_support import (
+    ACTION,
+    CPU,
+    OBSERVATION,
+    assert_same,
+    box,
+    discrete_spec,
+    draw,
+    image,
+    parameters,
+)
+from transitions_support import MASK, transitions_of
 
 from common import spaces, specs
 from common.errors import InvalidFieldError, UnsupportedSpaceError
@@ -20,7 +31,6 @@ from learner.exploration import Ladder
 from learner.publishing import sessions
 from learner.publishing.publisher import Publisher
 
-MASK = ColumnKey(Role.ACTION_MASK)
 SPECS = {
     "numbers": discrete_spec(),
     "start": specs.single_agent(box(4), spaces.Discrete(3, -1)),
@@ -41,53 +51,6 @@ def dqn(spec=None, *, seed: int = 0, **config) -> DQN:
     """A small DQN."""
     given = {"batch_size": 8, "hidden_sizes": (16,), **config}
     return DQN(spec or discrete_spec(), DQNConfig(**given), device=CPU, seed=seed)
-
-
-def transitions_of(algorithm: DQN, *, rows: int = 8, seed: int = 0) -> Transitions:
-    """Random ones, all of them going on."""
-    generator = np.random.default_rng(seed)
-    observations = {
-        ColumnKey(tensor.role, "", tensor.key): tensor
-        for tensor in algorithm.behaviour.inputs
-        if tensor.role in {Role.OBSERVATION, Role.ACTION_MASK}
-    }
-
-    def columns():
-        found = {}
-        for key, tensor in observations.items():
-            shape = (rows, *tensor.shape)
-            if tensor.dtype.kind == "f":
-                found[key] = generator.standard_normal(shape).astype(np.float32)
-            elif tensor.dtype == np.bool_:
-                found[key] = generator.random(shape) < 0.6
-            else:
-                found[key] = generator.integers(0, 2, shape).astype(tensor.dtype)
-            if key == MASK:
-                found[key][:, 0] = True
-        return found
-
-    action = algorithm.spec.agent.action
-    taken = action.start + generator.integers(0, action.n, rows)
-    return Transitions(
-        rows=np.arange(rows),
-        writes=np.zeros(rows, np.int64),
-        columns={**columns(), ACTION: taken},
-        next_columns=columns(),
-        returns=generator.standard_normal(rows).astype(np.float32),
-        discounts=np.full(rows, 0.9, np.float32),
-        weights=np.ones(rows, np.float32),
-    )
-
-
-def state_of(algorithm: DQN) -> dict[str, torch.Tensor]:
-    """A copy of the whole state."""
-    return {name: tensor.clone() for name, tensor in algorithm.tensors().items()}
-
-
-def assert_same(one, other) -> None:
-    """Bit for bit."""
-    assert one.keys() == other.keys()
-    assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
 def make_linear(algorithm: DQN, online, target) -> None:
@@ -190,7 +153,7 @@ def test_uniform_replay_gets_no_errors():
 @pytest.mark.parametrize("name", SPECS)
 def test_every_space_trains_and_says_how_it_went(name, dueling):
     algorithm = dqn(SPECS[name], dueling=dueling)
-    before = state_of(algorithm)
+    before = parameters(algorithm)
     for seed in range(3):
         algorithm.update(transitions_of(algorithm, seed=seed), 0.5)
     metrics = algorithm.metrics()
@@ -294,7 +257,7 @@ def test_the_same_seed_and_transitions_give_the_same_bits(name):
         batch = transitions_of(first, seed=seed)
         first.update(batch, 0.1)
         second.update(batch, 0.1)
-    assert_same(state_of(first), state_of(second))
+    assert_same(parameters(first), parameters(second))
     assert first.metrics() == second.metrics()
 
 
@@ -322,12 +285,12 @@ def test_a_restored_algorithm_goes_on_bit_for_bit(dueling):
     for seed in range(2):
         first.update(transitions_of(first, seed=seed), 0.0)
     restored = dqn(seed=17, **config)
-    restored.load_tensors(state_of(first))
+    restored.load_tensors(parameters(first))
     restored.load_values(json.loads(json.dumps(first.values())))
     for seed in range(2, 6):
         batch = transitions_of(first, seed=seed)
         assert torch.equal(first.update(batch, 0.2), restored.update(batch, 0.2))
-    assert_same(state_of(first), state_of(restored))
+    assert_same(parameters(first), parameters(restored))
 
 
 def test_a_state_of_another_network_is_refused_by_name():

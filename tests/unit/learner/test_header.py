@@ -14,6 +14,7 @@ from pathlib import Path
 
 import header_support
 import pytest
+from header_support import abandon
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,12 +51,6 @@ def committed(path, totals, *, reserved=0):
     header.totals = totals
     header.commit()
     abandon(header)
-
-
-def abandon(header):
-    """Lets go of the file as a killed process does."""
-    header._file.close()
-    header._file = None
 
 
 def damage(path, offset, size=64):

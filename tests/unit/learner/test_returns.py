@@ -6,18 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from one_slot import column, flags
 
 from learner.losses import returns, value
-
-
-def column(*numbers: float) -> np.ndarray:
-    """[T, 1] float32."""
-    return np.array(numbers, np.float32)[:, None]
-
-
-def flags(*numbers: int) -> np.ndarray:
-    """[T, 1] bool."""
-    return np.array(numbers, np.bool_)[:, None]
 
 
 def advantages(rewards, values, *, terminated=None, truncated=None, valid=None, successors=None):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ring_support
+from header_support import abandon
 from replay_support import SPECS, VALID
 from ring_support import SETTINGS, last_sequence, open_header, open_store, push
 
@@ -22,12 +23,6 @@ from learner.experience.replay import ReplaySettings, ReplayStore
 from learner.experience.ring_files import RingFiles, RingFilesError
 
 FLOAT = np.dtype(np.float32)
-
-
-def abandon(header):
-    """Lets go of the file as a killed process does."""
-    header._file.close()
-    header._file = None
 
 
 def filled(folder, pushes):

@@ -6,21 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from one_slot import column, flags
 
 from learner.losses import returns
 from learner.losses.vtrace import vtrace
 
 LOG2 = float(np.log(2.0))
-
-
-def column(*numbers: float) -> np.ndarray:
-    """[T, 1] float32."""
-    return np.array(numbers, np.float32)[:, None]
-
-
-def flags(*numbers: int) -> np.ndarray:
-    """[T, 1] bool."""
-    return np.array(numbers, np.bool_)[:, None]
 
 
 def trace(rewards, values, *, log_ratios=None, successors=None, gamma=0.5, **given_):

@@ -70,9 +70,10 @@ def transitions_of(algorithm: OffPolicyAlgorithm[Any], *, rows: int = 8, seed: i
                 found[key] = generator.standard_normal(shape).astype(np.float32)
             elif tensor.dtype == np.bool_:
                 found[key] = generator.random(shape) < 0.6
-                found[key][:, 0] = True
             else:
                 found[key] = generator.integers(0, 2, shape).astype(tensor.dtype)
+            if key == MASK:
+                found[key][:, 0] = True
         return found
 
     space = algorithm.spec.agent.action

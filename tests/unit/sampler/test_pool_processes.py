@@ -16,6 +16,7 @@ import numpy as np
 import pool_models
 import pytest
 from pool_rolls import Rolled, config, ready
+from processes import is_alive, until
 
 from sampler.inline_pool import InlinePool
 from sampler.pool import (
@@ -61,20 +62,6 @@ def wait_for(pool, count=1, patience=PATIENCE_SECONDS):
 def children(pid):
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in listed]
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def until(condition, patience=PATIENCE_SECONDS):
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +235,7 @@ def test_cancelled_tasks_are_not_heard_of(made):
     pool = made("Slow", envs_per_worker=1, seconds=0.2)
     ready(pool, pool_models.uniform_choice)
     pool.submit(0, RollTask(1, (0,), 6))
-    until(lambda: pool.progress().rows_rolled > 0)
+    until("rows", lambda: pool.progress().rows_rolled > 0)
     pool.submit(0, RollTask(2, (0,), 6))
     pool.submit(0, EvaluateTask(3, 1, (1, 2)))
     pool.submit(0, RollTask(4, (0,), 4))
@@ -274,7 +261,7 @@ def test_queued_tasks_start_with_the_newest_policy_and_scalars_if_they_ask_for_i
     # Commands are read in order: a worker that has dropped this task has the policy.
     pool.submit(0, RollTask(4, (0,), 2))
     pool.cancel({4})
-    until(lambda: pool.events() == [] and 4 not in pool._crew.hands[0].tasks)
+    until("the cancelling", lambda: pool.events() == [] and 4 not in pool._crew.hands[0].tasks)
     gate.touch()
     events = {event.task_id: event for event in wait_for(pool, 3)}
     rolled = [Rolled(events[task_id].batch) for task_id in (1, 2, 3)]
@@ -289,7 +276,7 @@ def test_a_new_registration_drops_all_tasks(made):
     ready(pool, pool_models.uniform_choice)
     for task_id in range(5):
         pool.submit(0, RollTask(task_id, (0,), 10))
-    until(lambda: pool.progress().rows_rolled > 0)
+    until("rows", lambda: pool.progress().rows_rolled > 0)
     ready(pool, pool_models.uniform_choice, version=2)
     pool.submit(0, RollTask(0, (0,), 3))
     (event,) = wait_for(pool)
@@ -340,7 +327,7 @@ def test_closing_ends_every_process_and_may_be_repeated(made):
     progress = pool.progress()
     pool.close()
     pool.close()
-    assert not any(map(alive, [nursery, *workers]))
+    assert not any(map(is_alive, [nursery, *workers]))
     assert pool.events() == []
     assert pool.progress().rows_rolled >= progress.rows_rolled
 
@@ -352,7 +339,7 @@ def test_a_killed_nursery_is_the_end_of_the_pool(made):
     (event,) = wait_for(pool)
     assert isinstance(event, PoolFailed)
     assert "nursery" in event.reason
-    until(lambda: not any(map(alive, workers)))
+    until("their end", lambda: not any(map(is_alive, workers)))
 
 
 @pytest.mark.parametrize("how", ["nan", "loop"])
@@ -395,9 +382,9 @@ def test_a_killed_supervisor_leaves_no_process_and_no_shared_memory(how, in_thre
     supervisor.kill()
     supervisor.wait()
     supervisor.stdout.close()
-    until(lambda: not any(map(alive, family)))
+    until("their end", lambda: not any(map(is_alive, family)))
     # Other tests beside this one may have something there for a moment.
-    until(lambda: set(os.listdir("/dev/shm")) <= before)  # noqa: PTH208, S108
+    until("an empty shelf", lambda: set(os.listdir("/dev/shm")) <= before)  # noqa: PTH208, S108
 
 
 def test_replacements_leak_no_descriptors(made, tmp_path):
@@ -421,7 +408,7 @@ def test_replacements_leak_no_descriptors(made, tmp_path):
     lose()
     lose()
     # What belonged to the last of them, or to an earlier test, may be closed a moment later.
-    until(lambda: all(map(operator.le, counts(), before)))
+    until("the end of files", lambda: all(map(operator.le, counts(), before)))
 
 
 def test_a_replacement_knows_what_its_predecessor_was_told(made, tmp_path):
