@@ -6,37 +6,28 @@ import subprocess
 import sys
 import urllib.request
 
+import credential_flags
 import processes
 import pytest
+from credential_flags import of_client
 from processes import SMALL_ROUNDS, process, until, wiserl
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
-def client(folder):
-    """The flags of a sampler or a viewer, by mutual TLS."""
-    files = {"tls-ca": "ca.pem", "token-file": "token"}
-    files |= {"tls-client-cert": "cert.pem", "tls-client-key": "key.pem"}
-    return [part for flag, name in files.items() for part in (f"--{flag}", str(folder / name))]
-
-
 @pytest.fixture
 def credentials(tmp_path):
-    folder = tmp_path / "credentials"
-    subprocess.run(wiserl("credentials", str(folder)), check=True, timeout=60)
-    return folder
+    return credential_flags.made(tmp_path / "credentials")
 
 
 @pytest.fixture
 def learner(tmp_path, credentials):
     """The command line of a learner, its port and the port of its status."""
     port, status = processes.free_port(), processes.free_port()
-    own = credentials / "learner"
     command = wiserl(
         *("learner", "ppo", "--env", "CartPole-v1", "--runs", str(tmp_path / "runs")),
         *("--port", str(port), "--status-port", str(status), "--recover"),
-        *("--tls-cert", str(own / "cert.pem"), "--tls-key", str(own / "key.pem")),
-        *("--tls-client-ca", str(own / "ca.pem"), "--tokens-file", str(own / "tokens")),
+        *credential_flags.of_learner(credentials / "learner"),
         # More than any machine takes while a test looks: it is always stopped.
         *("--checkpoint-seconds", "0.2", "--total-steps", "100000000", *SMALL_ROUNDS),
     )
@@ -44,7 +35,7 @@ def learner(tmp_path, credentials):
 
 
 def watch(port, folder):
-    command = wiserl("watch", f"127.0.0.1:{port}", "--once", "--json", *client(folder))
+    command = wiserl("watch", f"127.0.0.1:{port}", "--once", "--json", *of_client(folder))
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     return json.loads(done.stdout)
 
@@ -53,7 +44,7 @@ def test_a_run_goes_on_behind_tls(tmp_path, credentials, learner):
     command, port, status = learner
     sampler = wiserl(
         *("sampler", "--learner", f"localhost:{port}", "--workers", "1"),
-        *client(credentials / "sampler"),
+        *of_client(credentials / "sampler"),
     )
     runs = tmp_path / "runs"
     with process(sampler, tmp_path / "sampler.log") as sampling:
@@ -123,7 +114,7 @@ def test_a_sampler_that_is_not_let_in_says_so(tmp_path, credentials, learner):
     (credentials / "sampler/token").write_text("a-token-that-nobody-knows\n")
     sampler = wiserl(
         *("sampler", "--learner", f"127.0.0.1:{port}", "--workers", "1"),
-        *client(credentials / "sampler"),
+        *of_client(credentials / "sampler"),
     )
     with process(command, tmp_path / "learner.log"):
         done = subprocess.run(sampler, capture_output=True, text=True, check=False, timeout=120)
@@ -144,12 +135,11 @@ def test_a_file_that_cannot_be_used_is_told_without_a_traceback(tmp_path):
 
 def test_the_doctor_names_what_keeps_a_connection_from_coming_about(tmp_path, credentials, learner):
     command, port, _ = learner
-    other = tmp_path / "other"
-    subprocess.run(wiserl("credentials", str(other)), check=True, timeout=60)
+    other = credential_flags.made(tmp_path / "other")
 
     def doctor(folder):
         done = subprocess.run(
-            wiserl("doctor", f"127.0.0.1:{port}", "--json", *client(folder)),
+            wiserl("doctor", f"127.0.0.1:{port}", "--json", *of_client(folder)),
             capture_output=True,
             text=True,
             check=False,

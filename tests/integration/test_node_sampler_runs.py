@@ -8,9 +8,11 @@ import os
 import signal
 import subprocess
 
+import credential_flags
 import node_sampler
 import processes
 import pytest
+from credential_flags import of_client
 from processes import process, until, wiserl
 
 pytestmark = [
@@ -54,20 +56,11 @@ def test_alone_it_trains_to_the_gate(tmp_path):
 
 
 def test_beside_a_python_sampler_behind_mutual_tls(tmp_path):
-    port, credentials = processes.free_port(), tmp_path / "credentials"
-    subprocess.run(wiserl("credentials", str(credentials)), check=True, timeout=60)
-    own, theirs, viewer = (credentials / name for name in ("learner", "sampler", "viewer"))
-    guarded = ("--tls-cert", str(own / "cert.pem"), "--tls-key", str(own / "key.pem"))
-    guarded += ("--tls-client-ca", str(own / "ca.pem"), "--tokens-file", str(own / "tokens"))
-
-    def client(folder):
-        flags = {"tls-ca": "ca.pem", "token-file": "token"}
-        flags |= {"tls-client-cert": "cert.pem", "tls-client-key": "key.pem"}
-        return [part for flag, name in flags.items() for part in (f"--{flag}", str(folder / name))]
-
+    port, credentials = processes.free_port(), credential_flags.made(tmp_path / "credentials")
+    guarded = credential_flags.of_learner(credentials / "learner")
     address = f"localhost:{port}"
     command = learner(tmp_path, "ppo", port, *guarded, "--expect-samplers", "2")
-    flags = ["--learner", address, *client(theirs)]
+    flags = ["--learner", address, *of_client(credentials / "sampler")]
     with contextlib.ExitStack() as stack:
 
         def start(command, name):
@@ -82,7 +75,7 @@ def test_beside_a_python_sampler_behind_mutual_tls(tmp_path):
         )
         until("steps", lambda: processes.steps_so_far(tmp_path / "runs") > 2_000)
         watched = subprocess.run(
-            wiserl("watch", address, "--once", "--json", *client(viewer)),
+            wiserl("watch", address, "--once", "--json", *of_client(credentials / "viewer")),
             capture_output=True,
             text=True,
             check=True,
@@ -115,12 +108,11 @@ def test_with_a_memory_its_states_are_those_that_the_learner_computes(tmp_path):
 
 
 def test_wrong_token_and_wrong_authority(tmp_path):
-    port, credentials = processes.free_port(), tmp_path / "credentials"
-    for folder in (credentials, tmp_path / "others"):
-        subprocess.run(wiserl("credentials", str(folder)), check=True, timeout=60)
-    own = credentials / "learner"
-    guarded = ("--tls-cert", str(own / "cert.pem"), "--tls-key", str(own / "key.pem"))
-    guarded += ("--tokens-file", str(own / "tokens"))
+    port = processes.free_port()
+    credentials, others = map(
+        credential_flags.made, (tmp_path / "credentials", tmp_path / "others")
+    )
+    guarded = credential_flags.of_learner(credentials / "learner", mutual=False)
 
     def sampled(authority, token, patience):
         command = node_sampler.sampler(
@@ -133,9 +125,9 @@ def test_wrong_token_and_wrong_authority(tmp_path):
 
     with process(learner(tmp_path, "ppo", port, *guarded), tmp_path / "learner.log"):
         until("a learner", lambda: "learner_listening" in log(tmp_path / "learner.log"))
-        code, said = sampled(credentials, tmp_path / "others", "100")
+        code, said = sampled(credentials, others, "100")
         assert (code, "TOKEN_UNKNOWN" in said) == (4, True), said
-        code, said = sampled(tmp_path / "others", credentials, "3")
+        code, said = sampled(others, credentials, "3")
         assert (code, "certificate" in said) == (3, True), said
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 
 import processes
 import pytest
@@ -21,20 +20,16 @@ RUNS = [
 def test_the_same_command_serves_both(algorithm, env, settings, tmp_path):
     address = f"127.0.0.1:{processes.free_port()}"
     command = processes.wiserl("learner", algorithm, "--env", env, "--port", address.split(":")[1])
-    command += ["--total-steps", "600", "--runs", str(tmp_path), *settings]
+    command += ["--total-steps", "600", "--runs", str(tmp_path / "runs"), *settings]
     command += ["--eval-points", "0", "--final-eval-episodes", "2"]
-    learner = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    sampler = subprocess.Popen([*SAMPLER, address], stderr=subprocess.PIPE, text=True)
-    try:
-        _, errors = learner.communicate(timeout=400)
-        assert learner.returncode == 0, errors
-        _, errors = sampler.communicate(timeout=60)
-        assert sampler.returncode == 0, errors
-    finally:
-        for process in (learner, sampler):
-            process.kill()
-            process.communicate()
-    result = processes.result(tmp_path)
+    logs = tmp_path / "learner.log", tmp_path / "sampler.log"
+    with (
+        processes.process(command, logs[0]) as learner,
+        processes.process([*SAMPLER, address], logs[1]) as sampler,
+    ):
+        assert learner.wait(400) == 0, logs[0].read_text()
+        assert sampler.wait(60) == 0, logs[1].read_text()
+    result = processes.result(tmp_path / "runs")
     assert result["status"] == "finished"
     assert result["environment_steps"] == 600
     returns = result["final_evaluation"].get("agent_returns", {})
