@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import types
-
 import numpy as np
 import pytest
 import torch
@@ -120,14 +117,6 @@ def test_layers_are_orthogonal_with_their_gains():
     assert isinstance(body[1], nn.Tanh)
 
 
-@pytest.fixture
-def own_module(monkeypatch):
-    """A module of a user's own, importable under a name."""
-    module = types.ModuleType("own_networks")
-    monkeypatch.setitem(sys.modules, "own_networks", module)
-    return module
-
-
 def test_a_network_of_ones_own_sees_raw_leaves(own_module):
     class Network(nn.Module):
         def forward(self, position, kind):
@@ -135,9 +124,9 @@ def test_a_network_of_ones_own_sees_raw_leaves(own_module):
 
     own_module.factory = lambda space: Network()
     space = spaces.Dict({"a": box(2), "b": spaces.Discrete(3, 7)})
-    encoder = encoder_of(space, network="own_networks:factory")
+    encoder = encoder_of(space, network="own_module:factory")
     assert (encoder.features, encoder.learns) == (3, True)
-    preprocess = preprocessor_of(space, network="own_networks:factory", normalise=True)
+    preprocess = preprocessor_of(space, network="own_module:factory", normalise=True)
     assert preprocess.normaliser is None
     leaves = [torch.tensor([[1.0, 2.0]]), torch.tensor([8])]
     assert encoder(preprocess(leaves)).tolist() == [[1.0, 2.0, 8.0]]
@@ -146,7 +135,7 @@ def test_a_network_of_ones_own_sees_raw_leaves(own_module):
 def test_a_network_that_gives_no_features_is_refused(own_module):
     own_module.factory = lambda space: nn.Flatten(0)
     with pytest.raises(InvalidFieldError, match=r"return a tensor of \[2, features\]"):
-        encoder_of(box(3), network="own_networks:factory")
+        encoder_of(box(3), network="own_module:factory")
 
 
 @pytest.mark.parametrize("name", ["cnn", "no_such_module:factory", "math:factory"])

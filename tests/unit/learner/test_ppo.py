@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import types
-
 import numpy as np
 import pytest
 import torch
@@ -307,12 +304,10 @@ def test_settings_that_cannot_work_are_refused(field, setting, text):
 
 
 @pytest.mark.parametrize("layer", [nn.BatchNorm1d(4), nn.Dropout(0.1)])
-def test_layers_that_act_otherwise_in_training_are_refused(layer, monkeypatch):
-    module = types.ModuleType("own_layers")
-    module.factory = lambda space: nn.Sequential(nn.Linear(4, 4), layer.eval())
-    monkeypatch.setitem(sys.modules, "own_layers", module)
+def test_layers_that_act_otherwise_in_training_are_refused(layer, own_module):
+    own_module.factory = lambda space: nn.Sequential(nn.Linear(4, 4), layer.eval())
     with pytest.raises(InvalidFieldError, match=type(layer).__name__):
-        ppo(discrete_spec(), network="own_layers:factory")
+        ppo(discrete_spec(), network="own_module:factory")
 
 
 def test_the_columns_of_a_batch():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import types
 
 import pytest
 
@@ -39,13 +38,11 @@ def test_an_unknown_name_is_told_what_there_is():
         registry.resolve("pro")
 
 
-def test_ones_own_by_its_reference(monkeypatch):
-    module = types.ModuleType("own_algorithms")
-    module.Mine = type("Mine", (PPO,), {})
-    monkeypatch.setitem(sys.modules, "own_algorithms", module)
-    assert registry.resolve("own_algorithms:Mine") is module.Mine
-    with pytest.raises(InvalidFieldError, match="no 'Other' in own_algorithms"):
-        registry.resolve("own_algorithms:Other")
+def test_ones_own_by_its_reference(own_module):
+    own_module.Mine = type("Mine", (PPO,), {})
+    assert registry.resolve("own_module:Mine") is own_module.Mine
+    with pytest.raises(InvalidFieldError, match="no 'Other' in own_module"):
+        registry.resolve("own_module:Other")
 
 
 def test_a_file_of_the_working_directory(tmp_path, monkeypatch):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -296,18 +294,15 @@ def test_settings_that_cannot_work_are_refused(field, setting, text):
     assert caught.value.field == field
 
 
-def test_frozen_parameters_stay_where_they_are(monkeypatch):
-    module = types.ModuleType("own_layers")
-
+def test_frozen_parameters_stay_where_they_are(own_module):
     def factory(space):
         del space
         network = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
         network[0].requires_grad_(False)
         return network
 
-    module.factory = factory
-    monkeypatch.setitem(sys.modules, "own_layers", module)
-    algorithm = trpo(discrete_spec(), network="own_layers:factory")
+    own_module.factory = factory
+    algorithm = trpo(discrete_spec(), network="own_module:factory")
     before = policy_of(algorithm)
     algorithm.update(rolled(algorithm), 0.0)
     after = policy_of(algorithm)
