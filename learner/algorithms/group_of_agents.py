@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from common import spaces
 from common.errors import UnsupportedSpaceError
 from common.signature import ColumnKey, Role
 from learner.networks.agent_actions import agent_actions
 from learner.networks.encoders import ObservationEncoder, ObservationPreprocessor
+from learner.networks.teams import padded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,9 +70,3 @@ def side_by_side(of_groups: Sequence[Tensor], width: int) -> Tensor:
     """[N, A, width] of what groups have, [N, n, ...], with zeros behind."""
     found = [padded(one, width) for one in of_groups]
     return found[0] if len(found) == 1 else torch.cat(found, 1)
-
-
-def padded(numbers: Tensor, width: int) -> Tensor:
-    """[..., U] with zeros behind up to a width."""
-    missing = width - numbers.shape[-1]
-    return F.pad(numbers, (0, missing)) if missing else numbers

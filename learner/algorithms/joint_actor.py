@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from common.signature import ColumnKey, Noise, Role
 from learner.algorithms import behaviour
-from learner.algorithms.group_of_agents import GroupOfAgents, padded, side_by_side
+from learner.algorithms.group_of_agents import GroupOfAgents, side_by_side
 from learner.algorithms.policy_sharing import shared_networks
 from learner.algorithms.replay_actor_critic import RANDOM_SHARE
 from learner.networks.stacked_mlp import StackedMLP
+from learner.networks.teams import padded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

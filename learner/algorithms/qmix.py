@@ -265,8 +265,9 @@ class IQL(StoreAlgorithm[IQLConfig]):
             scheduled(config.learning_rate, config.learning_rate_schedule, progress)
         )
         length = len(data.actions)
-        values = self._networks.values.episodes(data.leaves, length + 1)
-        targets = self._targets(data, values.detach())
+        observed = self._networks.values.observations(data.leaves)
+        values = self._networks.values.episodes(observed, length + 1)
+        targets = self._targets(data, observed, values.detach())
         taken = values[:-1].gather(3, data.actions.unsqueeze(3)).squeeze(3) * data.acting
         states = None if data.states is None else data.states[:-1]
         learned = self._networks.team(taken, states)
@@ -280,10 +281,12 @@ class IQL(StoreAlgorithm[IQLConfig]):
         self._means.add(loss, learned.detach() * counted, targets * counted, norm)
 
     @torch.no_grad()
-    def _targets(self, data: TeamMinibatch, values: Tensor) -> Tensor:
-        """[L, M, U], from the values [L + 1, M, A, W] of the networks in training."""
+    def _targets(self, data: TeamMinibatch, observed: list[Tensor], values: Tensor) -> Tensor:
+        """[L, M, U], from what the networks in training observe and say, [L + 1, M, A, W]."""
         target = self._target.network
-        worth = target.values.episodes(data.leaves, len(values))[1:]
+        if target.values.observations.learns:
+            observed = target.values.observations(data.leaves)
+        worth = target.values.episodes(observed, len(values))[1:]
         deciding = values[1:] if self.config.double else worth
         mask = data.mask if data.mask is None or len(data.mask) == 1 else data.mask[1:]
         chosen = available(deciding, mask).argmax(3, keepdim=True)

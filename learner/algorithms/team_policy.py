@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.signature import Noise
 from learner.algorithms import behaviour
 from learner.algorithms.policy_sharing import members_of
 from learner.networks.agent_values import AgentValues
 from learner.networks.q_values import epsilon_greedy, noise_width
+from learner.networks.teams import padded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,8 +161,7 @@ class TeamEpsilonGreedy(behaviour.BehaviourPolicy):
         for masked, size, places in zip(self._masked, self._sizes, self._places, strict=True):
             if masked:
                 own = rest.pop(0)
-                missing = self.values.width - own.shape[2]
-                parts.append(nn.functional.pad(own, (0, missing)) if missing else own)
+                parts.append(padded(own, self.values.width))
             else:
                 whole = there[:, places]
                 parts.append(whole.expand(given[0].shape[0], size, self.values.width))

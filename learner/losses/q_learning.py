@@ -75,7 +75,8 @@ def lambda_targets(
         rewards: [L, ...].
         discounts: [L, ...], gamma, and 0 where a step terminated.
         next_values: [L, ...], what the step led to is worth.
-        ends: [L, ...] bool, the last step of each episode; what is behind it does not matter.
+        ends: [L, ...] bool, the last step of each episode; what is behind it does not matter as
+            long as it is finite.
         trace: lambda, in [0, 1].
 
     Returns:
@@ -84,11 +85,14 @@ def lambda_targets(
     one_step = torch.addcmul(rewards, discounts, next_values)
     if trace == 0.0:
         return one_step
+    # y_t = base_t + carried_t y_t+1: all that is no recursion at once, for a kernel a row is dear.
+    carried = (trace * discounts).masked_fill(ends, 0.0)
+    base = torch.addcmul(one_step, carried, next_values, value=-1.0)
     targets = [one_step[-1]]
-    for t in range(len(rewards) - 2, -1, -1):
-        mixed = torch.lerp(next_values[t], targets[-1], trace)
-        following = torch.where(ends[t], next_values[t], mixed)
-        targets.append(rewards[t] + discounts[t] * following)
+    for own, share in zip(
+        reversed(base[:-1].unbind()), reversed(carried[:-1].unbind()), strict=True
+    ):
+        targets.append(torch.addcmul(own, share, targets[-1]))
     return torch.stack(targets[::-1])
 
 

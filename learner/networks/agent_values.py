@@ -149,11 +149,11 @@ class AgentValues(nn.Module):
         following = in_order(cast("list[Tensor]", states), self._policies)
         return in_order(values, self._policies), following
 
-    def episodes(self, leaves: Sequence[Tensor], length: int) -> Tensor:
-        """Whole episodes: leaves `[length * M, n, *shape]` to values [length, M, A, W]."""
+    def episodes(self, observed: Sequence[Tensor], length: int) -> Tensor:
+        """Whole episodes: what `observations` gives of their rows to values [length, M, A, W]."""
         values = [
             cast("_Values", network).episodes(features, length)
-            for network, features in zip(self.networks, self.observations(leaves), strict=True)
+            for network, features in zip(self.networks, observed, strict=True)
         ]
         joined = in_order(values, self._policies)
         return joined.reshape(length, -1, len(self.actions), joined.shape[2])

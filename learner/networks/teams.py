@@ -39,6 +39,7 @@ class TeamObservations(nn.Module):
 
     Attributes:
         features: The width of what each policy is fed, its agents' numbers included.
+        learns: Whether there is anything to learn in it.
     """
 
     def __init__(self, spec: EnvironmentSpec, policies: Sequence[Members], network: str) -> None:
@@ -54,6 +55,7 @@ class TeamObservations(nn.Module):
         self._taken: list[list[tuple[int, list[int]]]] = []
         self.encoders = nn.ModuleList()
         self.features: list[int] = []
+        self.learns = False
         for members in policies:
             groups = sorted({group_of[number] for number in members})
             taken = [(g, [n - starts[g] for n in members if group_of[n] == g]) for g in groups]
@@ -62,6 +64,7 @@ class TeamObservations(nn.Module):
             self.encoders.append(nn.ModuleList(encoders))
             ids = len(members) if len(members) > 1 else 0
             self.features.append(max(encoder.features for encoder in encoders) + ids)
+            self.learns = self.learns or any(encoder.learns for encoder in encoders)
             eye = torch.eye(len(members)) if ids else torch.zeros(1, 0)
             self.register_buffer(f"ids_{len(self._taken) - 1}", eye, persistent=False)
 
@@ -90,11 +93,17 @@ class TeamObservations(nn.Module):
             own = [part if whole else part[:, places] for part in parts[group]]
             features = encoder([part.reshape(-1, *part.shape[2:]) for part in own])
             features = features.reshape(-1, len(places), features.shape[1])
-            encoded.append(F.pad(features, (0, width - features.shape[2])))
+            encoded.append(padded(features, width))
         joined = encoded[0] if len(encoded) == 1 else torch.cat(encoded, 1)
         if not ids.shape[1]:
             return joined
         return torch.cat((joined, ids.expand(joined.shape[0], -1, -1)), 2)
+
+
+def padded(numbers: Tensor, width: int) -> Tensor:
+    """[..., U] with zeros behind up to a width."""
+    missing = width - numbers.shape[-1]
+    return F.pad(numbers, (0, missing)) if missing else numbers
 
 
 def in_order(of_policies: Sequence[Tensor], policies: Sequence[Members]) -> Tensor:
@@ -102,7 +111,7 @@ def in_order(of_policies: Sequence[Tensor], policies: Sequence[Members]) -> Tens
     if len(of_policies) == 1:
         return of_policies[0]
     widest = max(tensor.shape[2] for tensor in of_policies)
-    joined = torch.cat([F.pad(one, (0, widest - one.shape[2])) for one in of_policies], 1)
+    joined = torch.cat([padded(one, widest) for one in of_policies], 1)
     numbers = [number for members in policies for number in members]
     if numbers == sorted(numbers):
         return joined

@@ -151,7 +151,8 @@ def test_networks_with_a_memory_learn_the_game_too():
     found = trained("qmix", matrix_games.TwoStep, 400, recurrent=True, memory_size=32)
     batch = found._minibatches.of(every_episode(matrix_games.TwoStep, 2), CPU)
     with torch.no_grad():
-        values = found._networks.values.episodes(batch.leaves, 3)
+        own = found._networks.values
+        values = own.episodes(own.observations(batch.leaves), 3)
         team = found._networks.team(
             values[:-1].gather(3, batch.actions.unsqueeze(3)).squeeze(3), batch.states[:-1]
         )

@@ -172,8 +172,10 @@ def test_unavailable_actions_are_never_the_next_ones():
     mask[..., 1] = True
     data = algorithm._minibatches.of(batch, CPU)
     with torch.no_grad():
-        values = algorithm._networks.values.episodes(data.leaves, 5)
-        found = algorithm._targets(data, values)
+        own = algorithm._networks.values
+        observed = own.observations(data.leaves)
+        values = own.episodes(observed, 5)
+        found = algorithm._targets(data, observed, values)
         best = torch.where(data.mask, values, -torch.inf)[1:].amax(3)
         expected = data.rewards[..., 0] + 0.99 * (best * data.going).sum(2)
     torch.testing.assert_close(found[..., 0], expected)
@@ -224,6 +226,22 @@ def test_lambda_targets_by_hand():
     assert found[:3, 0].tolist() == [6.3125, 12.5, 24.0]
     one_step = q_learning.lambda_targets(rewards, discounts, following, ends, trace=0.0)
     assert one_step[:, 0].tolist() == [6.0, 12.0, 24.0, 47.0]
+
+
+def test_lambda_targets_are_those_of_the_equation_row_by_row():
+    torch.manual_seed(0)
+    rewards, discounts, following = (
+        torch.randn(25, 8, 2),
+        torch.rand(25, 8, 2),
+        torch.randn(25, 8, 2),
+    )
+    ends = torch.rand(25, 8, 2) < 0.1
+    found = q_learning.lambda_targets(rewards, discounts, following, ends, trace=0.6)
+    expected = [rewards[-1] + discounts[-1] * following[-1]]
+    for t in reversed(range(24)):
+        mixed = torch.where(ends[t], following[t], torch.lerp(following[t], expected[0], 0.6))
+        expected.insert(0, rewards[t] + discounts[t] * mixed)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
