@@ -65,8 +65,8 @@ def published(spec: EnvironmentSpec, options: argparse.Namespace) -> tuple[Signa
 def worker_segments(options: argparse.Namespace) -> Callable[[], None]:
     """A function that rolls one segment with a new version."""
     reference = environment_pb2.EnvironmentReference(id=options.env)
-    vectorization = "plain" if options.plain or options.env != ENVIRONMENT else "native"
-    config = PoolConfig(reference, reference, 1, options.envs, vectorization)
+    wanted = "native" if options.env == ENVIRONMENT else "auto"
+    config = PoolConfig(reference, reference, 1, options.envs, "plain" if options.plain else wanted)
     core = WorkerCore(config, 0, Workload(bytearray(SIZE_BYTES)))
     signature, graph = published(core.spec, options)
     registration = learner_pb2.RegisterResponse(signature=signatures.to_proto(signature), seed=1)

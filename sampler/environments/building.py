@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
-from sampler.environments import multi_agent, plain
+from sampler.environments import multi_agent, plain, spread
 from sampler.environments.modules import EnvironmentRefusedError
 from sampler.environments.multi_agent import MultiAgentEnvironments, MultiAgentPlayers
 from sampler.environments.plain import PlainEnvironments, PlainPlayers
@@ -42,6 +42,9 @@ def build(recipe: Recipe, copies: int, vectorization: Vectorization) -> Environm
         EnvironmentRefusedError: It cannot be built, or not natively where `native` demands it.
         UnsupportedSpaceError: It has a space that the contract lacks.
     """
+    several = None if vectorization == "plain" else spread.vectorised(recipe, copies)
+    if several is not None:
+        return several
     if vectorization == "native":
         return VectorisedEnvironments(recipe, copies)
     if vectorization == "auto" and recipe.has_native and copies >= FEWEST_FOR_NATIVE:
