@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -11,15 +12,27 @@ from front_support import A, publication, pull_request, register_request
 
 from common import statuses
 from common.channel import open_channel
+from learner.front.server import FrontServer
 from protos.wiserl.v1 import learner_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
-    from learner.front.server import FrontServer
+    from learner.front.coordinator import Coordinator
     from protos.wiserl.v1 import learner_pb2
 
 SECONDS = 20
+
+
+@contextlib.contextmanager
+def running(coordinator: Coordinator, **options: Any) -> Iterator[FrontServer]:
+    """A server of a run, until the test is through with it; see `FrontServer` for the options."""
+    server = FrontServer(coordinator, **options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 def call(server: FrontServer, talk: Callable[[Any], Awaitable[Any]], **options: Any) -> Any:

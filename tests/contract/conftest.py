@@ -1,22 +1,14 @@
 """What the tests of the contract share."""
 
-import pytest
-from front_support import make_coordinator
+import contextlib
 
-from learner.front.server import FrontServer
+import pytest
+from front_server import running
+from front_support import make_coordinator
 
 
 @pytest.fixture
 def serve():
     """Starts servers; stops them at the end."""
-    started = []
-
-    def start(**settings):
-        server = FrontServer(make_coordinator(**settings))
-        server.start()
-        started.append(server)
-        return server
-
-    yield start
-    for server in started:
-        server.stop()
+    with contextlib.ExitStack() as started:
+        yield lambda **settings: started.enter_context(running(make_coordinator(**settings)))

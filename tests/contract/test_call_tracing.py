@@ -8,7 +8,7 @@ import sys
 
 import grpc
 import pytest
-from front_server import call, refused
+from front_server import call, refused, running
 from front_support import (
     RUN,
     A,
@@ -35,7 +35,6 @@ from common import tracing
 from common.errors import InvalidFieldError
 from common.statuses import Code
 from common.tracing import Tracing
-from learner.front.server import FrontServer
 from protos.wiserl.v1 import learner_pb2
 from sampler.client import LearnerClient
 
@@ -53,10 +52,8 @@ def traced():
 
 @pytest.fixture
 def server(traced):
-    front = FrontServer(make_coordinator(), tracing=traced[1])
-    front.start()
-    yield front
-    front.stop()
+    with running(make_coordinator(), tracing=traced[1]) as front:
+        yield front
 
 
 def spans_of(exporter, method, kind):
@@ -156,21 +153,17 @@ def test_refusals_are_errors_of_the_client_and_each_attempt_is_a_span(server, tr
 def test_a_stranger_s_calls_are_in_no_trace(traced, tmp_path):
     exporter, tracing = traced
     authority = Authority(tmp_path)
-    server = FrontServer(make_coordinator(), security=authority.server(), tracing=tracing)
-    server.start()
 
     async def talk(stub):
         await refused(stub.GetRun(learner_pb2.GetRunRequest(), timeout=20))
         stream = stub.WatchRun(learner_pb2.WatchRunRequest(), timeout=20)
         return await refused(stream.read())
 
-    try:
+    with running(make_coordinator(), security=authority.server(), tracing=tracing) as server:
         stranger = authority.client("u" * 20).credentials()
         assert call(server, talk, credentials=stranger).code == Code.UNAUTHENTICATED
         known = authority.client(VIEWER).credentials()
         call(server, lambda stub: stub.GetRun(learner_pb2.GetRunRequest()), credentials=known)
-    finally:
-        server.stop()
     (span,) = exporter.get_finished_spans()
     assert (span.kind, span.parent) == (SpanKind.SERVER, None)
 
@@ -273,16 +266,14 @@ def test_pushes_and_pulls_reach_a_collector_over_otlp(collector, variables):
     taking, endpoint = collector
     variables.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
     sides = {name: tracing.from_environment(name) for name in ("wiserl-learner", "wiserl-sampler")}
-    server = FrontServer(make_coordinator(), tracing=sides["wiserl-learner"])
-    server.start()
 
     async def push(client, grant):
         return await client.push(push_request(A, 1, grant, make_batch(1, [Part(0)])))
 
     try:
-        sample(server, sides["wiserl-sampler"], push)
+        with running(make_coordinator(), tracing=sides["wiserl-learner"]) as server:
+            sample(server, sides["wiserl-sampler"], push)
     finally:
-        server.stop()
         for side in sides.values():
             side.close()
     for method in ("PullWeights", "PushTrajectories"):

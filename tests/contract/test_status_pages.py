@@ -7,7 +7,7 @@ import urllib.request
 
 import grpc
 import pytest
-from front_server import SECONDS, call, refused
+from front_server import SECONDS, call, refused, running
 from front_support import RUN, make_coordinator, publication, pull_request, register_request
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,7 +18,6 @@ from common.heartbeat import Heartbeat
 from common.security import ClientSecurity
 from common.status_options import StatusOptions
 from common.status_server import StatusPortError, StatusServer
-from learner.front.server import FrontServer
 from protos.wiserl.v1 import learner_pb2
 from sampler.client import LearnerClient
 from sampler.record import READY_SECONDS, Record
@@ -29,10 +28,8 @@ GetRun = learner_pb2.GetRunRequest()
 
 @pytest.fixture
 def server():
-    front = FrontServer(make_coordinator(total_steps=500), status=StatusOptions(status_port=0))
-    front.start()
-    yield front
-    front.stop()
+    with running(make_coordinator(total_steps=500), status=StatusOptions(status_port=0)) as front:
+        yield front
 
 
 def get(port, page):
@@ -102,19 +99,14 @@ async def invent(front, credentials):
 
 def test_what_is_refused_for_its_token_is_counted(tmp_path):
     authority = Authority(tmp_path)
-    front = FrontServer(
-        make_coordinator(), security=authority.server(), status=StatusOptions(status_port=0)
-    )
-    front.start()
-    try:
+    options = {"security": authority.server(), "status": StatusOptions(status_port=0)}
+    with running(make_coordinator(), **options) as front:
         tls = ClientSecurity(tls_ca=authority.pem).credentials()
         asyncio.run(invent(front, tls))
         call(front, lambda stub: refused(stub.GetRun(GetRun, timeout=SECONDS)), credentials=tls)
         known = authority.client(VIEWER).credentials()
         call(front, lambda stub: stub.GetRun(GetRun, timeout=SECONDS), credentials=known)
         found = samples(front.status_port)
-    finally:
-        front.stop()
     refusals = {
         dict(labels)["grpc_method"]: value
         for (name, *labels), value in found.items()

@@ -9,19 +9,23 @@ import subprocess
 import sys
 from concurrent import futures
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import gymnasium
 import numpy as np
 import pytest
+from front_server import running
 from leaning_policy import SIGNATURE, publication
 from run_tables import rows
 
 from common.signature import ColumnKey, Role
 from learner.front.coordinator import Coordinator
-from learner.front.server import FrontServer
 from learner.front.settings import FrontSettings, RunIdentity
 from protos.wiserl.v1 import environment_pb2, learner_pb2, learner_pb2_grpc
+
+if TYPE_CHECKING:
+    from learner.front.server import FrontServer
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples/minimal_sampler.py"
@@ -35,10 +39,8 @@ def front():
         RunIdentity("run", "none", cart_pole, cart_pole),
         FrontSettings(total_steps=10**6, seed=SEED),
     )
-    server = FrontServer(coordinator)
-    server.start()
-    yield server
-    server.stop()
+    with running(coordinator) as server:
+        yield server
 
 
 @pytest.fixture
