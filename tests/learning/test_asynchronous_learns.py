@@ -15,7 +15,7 @@ def test_cartpole_is_learned_from_a_queue(algorithm, tmp_path):
         algorithm,
         env="CartPole-v1",
         runs=tmp_path,
-        total_steps=40_000,
+        total_steps=80_000,
         eval_points=0,
         final_eval_episodes=20,
         in_process=True,
@@ -24,6 +24,7 @@ def test_cartpole_is_learned_from_a_queue(algorithm, tmp_path):
     )
 
     # Random actions keep the pole up for 22 steps. Which version a fragment is of depends on the
-    # machine, so that this bound is far below what is usual, 400 and more.
-    assert sum(outcome.final.returns) / 20 >= 150
+    # machine, so that a seed alone tells little: of three each, IMPALA's came to 500 and the worst
+    # of APPO's to 415. After half of these steps there were runs of either below 140.
+    assert sum(outcome.final.returns) / 20 >= 250
     assert outcome.metrics["learner/stale_share"] <= 0.05
