@@ -11,6 +11,7 @@ The three differ in their mixer. Deviations:
 - A time limit bootstraps with the value of the last observations. Of a team, a step ends the task
   where it ended it for every agent that acted; the values of agents that are gone count 0.
 - The last action is no input of the networks.
+- QMIX's mixer sees states that are normalised and bounded, unless `normalise_states` is off.
 """
 
 from __future__ import annotations
