@@ -17,13 +17,18 @@ _log = Logger()
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+_PATIENCE_SECONDS = 1.0
+"""How long a handler waits for the thread that drains."""
+
 
 class Drain:
     """Within it the first SIGINT or SIGTERM drains a run; the next one ends the process as ever.
 
     A handler runs between any two steps of the main thread, also while that holds a lock or is just
     about to wait. So it only puts a note into a queue that allows it, and a thread does the rest,
-    which may lock and wake as any other code may. When the block ends, it has.
+    which may lock and wake as any other code may. The handler waits a moment for it, so that as a
+    rule nothing more is trained; not longer, for the main thread may hold what that needs. When the
+    block ends, it is done.
 
     Outside the main thread, where Python takes no signals, it does nothing.
 
@@ -40,6 +45,7 @@ class Drain:
         self._former: dict[signal.Signals, Any] = {}
         # `put` of this kind of queue may interrupt another `put` or `get`.
         self._notes: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._drained = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="signals", daemon=True)
 
     def __enter__(self) -> Self:
@@ -66,12 +72,14 @@ class Drain:
         self.signal = number
         self._restore()
         self._notes.put(number)
+        self._drained.wait(_PATIENCE_SECONDS)
 
     def _follow(self) -> None:
         number = self._notes.get()
         if number is not None:
-            _log.warning("draining", signal=signal.Signals(number).name, again="ends it at once")
             self._drain()
+            self._drained.set()
+            _log.warning("draining", signal=signal.Signals(number).name, again="ends it at once")
 
     def _restore(self) -> None:
         for number, handler in self._former.items():
