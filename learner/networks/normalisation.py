@@ -7,7 +7,7 @@ data change those of the next version.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,11 +31,28 @@ EPSILON = 1e-8
 """Added to a variance before its root is divided by."""
 
 
+_Numbers = TypeVar("_Numbers", "NDArray[np.float64]", Tensor)
+
+
+def _merged(
+    one: tuple[_Numbers, _Numbers],
+    other: tuple[_Numbers, _Numbers],
+    share: float | Tensor,
+    others_share: float | Tensor,
+) -> tuple[_Numbers, _Numbers]:
+    """Mean and variance of two lots of data together, from those of each and their shares of it.
+
+    Chan et al., "Algorithms for computing the sample variance" (1983), eq. 1.5.
+    """
+    delta = other[0] - one[0]
+    spread = one[1] * share + other[1] * others_share + delta * delta * share * others_share
+    return one[0] + delta * others_share, spread
+
+
 class RunningMoments:
     """Mean and variance of everything seen so far, merged batch by batch.
 
-    By Chan et al., "Algorithms for computing the sample variance" (1983), eq. 1.5. Before any data
-    the mean is 0 and the variance 1, so that normalising changes nothing.
+    Before any data the mean is 0 and the variance 1, so that normalising changes nothing.
 
     Attributes:
         mean: [*shape] float64.
@@ -56,13 +73,9 @@ class RunningMoments:
         mean = rows.mean(0, dtype=np.float64)
         variance = rows.var(0, dtype=np.float64)
         total = self.count + added
-        delta = mean - self.mean
-        self.variance = (
-            self.variance * (self.count / total)
-            + variance * (added / total)
-            + np.square(delta) * (self.count / total) * (added / total)
+        self.mean, self.variance = _merged(
+            (self.mean, self.variance), (mean, variance), self.count / total, added / total
         )
-        self.mean = self.mean + delta * (added / total)
         self.count = total
 
     def tensors(self) -> dict[str, Tensor]:
@@ -138,8 +151,8 @@ class BoundedNormaliser(nn.Module):
 
         y = (x - mean) / deviation,  z = y / (1 + |y|)
 
-    The moments are merged as `RunningMoments` merges them, on the device that the numbers are on.
-    Before any data the mean is 0 and the deviation 1.
+    The moments are those of `RunningMoments`, on the device that the numbers are on. Before any
+    data the mean is 0 and the deviation 1.
 
     Args:
         width: F.
@@ -163,10 +176,11 @@ class BoundedNormaliser(nn.Module):
         mean = (wide * counted).sum(0) / added
         variance = ((wide - mean).square() * counted).sum(0) / added
         total = self.count + added
-        old, new = self.count / total, added / total
-        delta = mean - self.mean
-        self.variance.copy_(self.variance * old + variance * new + delta.square() * old * new)
-        self.mean.add_(delta * new)
+        mean, variance = _merged(
+            (self.mean, self.variance), (mean, variance), self.count / total, added / total
+        )
+        self.mean.copy_(mean)
+        self.variance.copy_(variance)
         self.count.copy_(total)
 
     def forward(self, rows: Tensor) -> Tensor:
