@@ -131,7 +131,7 @@ class TeamMinibatches:
             actions=moved(actions),
             acting=moved(acting[:-1].astype(np.float32)),
             going=moved(going.astype(np.float32)),
-            states=self._states(flat, moved(mask)),
+            states=self._states(flat, mask),
             rewards=moved(self._rewards(columns, weights)),
             discounts=moved((self._gamma * goes_on).astype(np.float32)),
             weights=moved(weights.astype(np.float32)),
@@ -150,13 +150,16 @@ class TeamMinibatches:
         return rewards.astype(np.float32, copy=False)
 
     @torch.no_grad()
-    def _states(self, flat: Callable[[ColumnKey], Tensor], mask: Tensor) -> Tensor | None:
+    def _states(
+        self, flat: Callable[[ColumnKey], Tensor], mask: NDArray[np.bool_]
+    ) -> Tensor | None:
         """[L + 1, M, S], from columns and the steps that there were [L, M]."""
         if self._state is None:
             return None
         states: Tensor = self._state([flat(key) for key in self._state.keys])
         if self._normaliser is not None:
-            self._normaliser.update(states[: mask.numel()], mask.flatten())
+            counted = torch.from_numpy(mask.ravel()).to(states.device, non_blocking=True)
+            self._normaliser.update(states[: mask.size], counted)
             states = self._normaliser(states)
         return states.reshape(len(mask) + 1, mask.shape[1], -1)
 
