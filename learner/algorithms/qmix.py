@@ -278,8 +278,10 @@ class IQL(StoreAlgorithm[IQLConfig]):
         self._updates += 1
         if self._updates % config.target_update_interval == 0:
             self._target.follow(config.target_tau)
+        # Means here: how long the longest episode is differs from batch to batch.
         counted = data.weights / data.weights.mean()
-        self._means.add(loss, learned.detach() * counted, targets * counted, norm)
+        value, target = (learned.detach() * counted).mean(), (targets * counted).mean()
+        self._means.add(loss, value, target, norm)
 
     @torch.no_grad()
     def _targets(self, data: TeamMinibatch, observed: list[Tensor], values: Tensor) -> Tensor:

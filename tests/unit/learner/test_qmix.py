@@ -14,7 +14,7 @@ from common.errors import InvalidFieldError, UnsupportedSpaceError
 from common.signature import ColumnKey, Extent, Role
 from learner.algorithms import qmix, registry
 from learner.algorithms.policy_sharing import members_of
-from learner.experience.episodes import EpisodeStore
+from learner.experience.episodes import Episodes, EpisodeStore
 from learner.experience.on_policy import NONE, FragmentKey, Segment
 from learner.losses import q_learning
 from learner.networks.mixers import MonotonicMixer
@@ -103,6 +103,22 @@ def test_every_kind_takes_a_step_and_goes_on_from_its_state(name, recurrent, pol
     for key, tensor in one.tensors().items():
         assert torch.equal(tensor, other.tensors()[key]), key
     assert {"train/loss", "train/q_value", "train/target"} <= one.metrics().keys()
+
+
+@pytest.mark.parametrize("name", ["iql", "vdn", "qmix"])
+def test_batches_may_differ_in_their_longest_episode(name):
+    steady = {"normalise_states": False} if name == "qmix" else {}
+    algorithm = made(name, learning_rate=1e-9, **steady)
+    batch = drawn(algorithm)
+    shorter = Episodes({key: column[:-1] for key, column in batch.columns.items()}, batch.mask[:-1])
+    seen = []
+    for given in ((batch,), (shorter,), (batch, shorter)):
+        for one in given:
+            algorithm.update(one, 0.0)
+        seen.append(algorithm.metrics()["train/q_value"])
+
+    assert seen[2] == pytest.approx((seen[0] + seen[1]) / 2, rel=1e-5)
+    assert seen[0] != pytest.approx(seen[1], rel=1e-3)
 
 
 def test_agents_are_mapped_to_policies_by_the_rule():
