@@ -18,6 +18,9 @@ from protos.wiserl.v1 import space_pb2
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MASK_KEY = "action_mask"
+"""The key of `info`, or of a Dict observation, that tells which actions are available."""
+
 MAX_DEPTH = 8
 """How deep Dict spaces may nest; a message nested deeper is refused, not followed."""
 
@@ -136,6 +139,12 @@ def mask_width(action: Space) -> int | None:
             return sum(action.n)
         case _:
             return None
+
+
+def flat_mask(mask: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - whatever an environment has
+    """An action mask as bools in one row; that of a MultiDiscrete may be a sequence of several."""
+    parts = mask if isinstance(mask, list | tuple) else (mask,)
+    return np.concatenate([np.asarray(part).ravel() for part in parts]).astype(np.bool_)
 
 
 def to_proto(space: Space) -> space_pb2.Space:

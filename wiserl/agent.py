@@ -5,6 +5,7 @@ Of several agents it acts for all at once: observations, masks and actions go by
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,6 @@ from sampler.policy import Policy
 from wiserl import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     from learner.policy_file import SavedPolicy
@@ -73,16 +72,17 @@ class Agent:
         Args:
             observation: As the environment returns it; a mapping for a Dict space. With several
                 agents a mapping of those that act, by name.
-            action_mask: bool, true where an action is available; all are by default. With several
-                agents a mapping of those that have one.
+            action_mask: bool, true where an action is available. With several agents a mapping of
+                those that have one. By default it is the observation's own `action_mask`, and all
+                are available where it has none.
 
         Returns:
             An int for a Discrete space, else an array of the action space's shape and dtype. With
             several agents a dict of these for those that were observed.
 
         Raises:
-            InvalidFieldError: The observation is of another shape than the policy was trained for,
-                or of an agent that it does not know.
+            InvalidFieldError: The observation or the mask is of another shape than the policy was
+                trained for, or of an agent that it does not know.
         """
         spec = self.saved.spec
         if not spec.multi_agent:
@@ -122,7 +122,7 @@ class Agent:
         for path, array in seen.leaves.items():
             array[0] = _leaf(observation, path, array.shape[1:])
         if seen.mask is not None:
-            seen.mask[0] = True if action_mask is None else action_mask
+            seen.mask[0] = _mask(observation, action_mask, seen.mask.shape[1])
 
     def _draw(self) -> None:
         drawn: Mapping[str, NDArray[Any]] = self._noise.draw(
@@ -147,6 +147,23 @@ def load(run: Path | str) -> Agent:
         WiseRLError: There is no policy.
     """
     return Agent(policy_file.load(runs.chosen(Path(run))))
+
+
+def _mask(
+    observation: Any,  # noqa: ANN401 - whatever an environment observes
+    given: Any,  # noqa: ANN401 - an array, or one for each part of an action
+    width: int,
+) -> NDArray[np.bool_] | bool:
+    if given is None and isinstance(observation, Mapping):
+        given = observation.get(spaces.MASK_KEY)
+    if given is None:
+        return True
+    mask = spaces.flat_mask(given)
+    if mask.size != width:
+        raise InvalidFieldError(
+            spaces.MASK_KEY, f"has {mask.size} entries, the policy was trained for {width}"
+        )
+    return mask
 
 
 def _leaf(

@@ -9,8 +9,8 @@ import gymnasium
 import numpy as np
 
 from common.errors import InvalidFieldError
+from common.spaces import MASK_KEY
 from common.specs import role_of
-from sampler.environments.spaces import MASK_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -13,6 +13,7 @@ import gymnasium
 import numpy as np
 
 from common.errors import WiseRLError
+from common.spaces import MASK_KEY, flat_mask
 from sampler.environments import spaces
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def writer(space: gymnasium.Space[Any], observed: Observed) -> Write:
     def write_masked(position: int, value: Value, info: Mapping[str, Any]) -> None:
         write(position, value, info)
         source = value if mask_in_observation else info
-        mask[position] = _flat_mask(source.get(spaces.MASK_KEY), mask.shape[1])
+        mask[position] = _flat_mask(source.get(MASK_KEY), mask.shape[1])
 
     return write_masked
 
@@ -91,7 +92,7 @@ def batch_writer(space: gymnasium.Space[Any], observed: Observed, copies: int) -
     def write_masked(value: Value, info: Mapping[str, Any]) -> None:
         write(value, info)
         if mask_in_observation:
-            mask[...] = np.asarray(value[spaces.MASK_KEY]).reshape(mask.shape)
+            mask[...] = np.asarray(value[MASK_KEY]).reshape(mask.shape)
         else:
             _write_masks(mask, info)
 
@@ -143,21 +144,20 @@ def _flat_mask(value: Value, width: int) -> NDArray[np.bool_] | bool:
     """A mask as bools `[width]`; everything is available where an environment says nothing."""
     if value is None:
         return True
-    parts = value if isinstance(value, list | tuple) else (value,)
-    flat = np.concatenate([np.asarray(part).ravel() for part in parts]).astype(np.bool_)
+    flat = flat_mask(value)
     if flat.shape != (width,):
         raise WrongObservationError(
-            f"{spaces.MASK_KEY} has {flat.size} entries, the action space takes {width}"
+            f"{MASK_KEY} has {flat.size} entries, the action space takes {width}"
         )
     return flat
 
 
 def _write_masks(mask: NDArray[Any], info: Mapping[str, Any]) -> None:
-    values = info.get(spaces.MASK_KEY)
+    values = info.get(MASK_KEY)
     if values is None:
         mask[...] = True
         return
-    told = info.get(f"_{spaces.MASK_KEY}")
+    told = info.get(f"_{MASK_KEY}")
     if isinstance(values, np.ndarray) and values.shape == mask.shape:
         mask[...] = values
         if told is not None:

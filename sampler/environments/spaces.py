@@ -14,9 +14,6 @@ from common.specs import AgentGroup, EnvironmentSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MASK_KEY = "action_mask"
-"""The key of `info`, or of a Dict observation, that tells which actions are available."""
-
 
 def convert(space: gymnasium.Space[Any], where: str = "space") -> spaces.Space:
     """A Gymnasium space as the contract's.
@@ -74,8 +71,8 @@ def _dict(space: gymnasium.spaces.Dict, where: str) -> spaces.Dict:
 
 def without_mask(space: gymnasium.Space[Any]) -> tuple[gymnasium.Space[Any], bool]:
     """The observation space without an `action_mask` entry, and whether it had one."""
-    if isinstance(space, gymnasium.spaces.Dict) and MASK_KEY in space.spaces:
-        rest = {key: entry for key, entry in space.spaces.items() if key != MASK_KEY}
+    if isinstance(space, gymnasium.spaces.Dict) and spaces.MASK_KEY in space.spaces:
+        rest = {key: entry for key, entry in space.spaces.items() if key != spaces.MASK_KEY}
         return gymnasium.spaces.Dict(rest), True
     return space, False
 
@@ -109,11 +106,11 @@ def agent_group(
             f"action space{whose} is a Dict; wrap the environment so that an action is a single "
             "Box, Discrete, MultiDiscrete or MultiBinary (gymnasium.wrappers.TransformAction does)"
         )
-    masked = in_observation or MASK_KEY in info
+    masked = in_observation or spaces.MASK_KEY in info
     if masked and spaces.mask_width(action) is None:
         raise UnsupportedSpaceError(
-            f"the environment gives an {MASK_KEY}, but its actions are a {type(action).__name__}; "
-            "only Discrete and MultiDiscrete actions can be masked"
+            f"the environment gives an {spaces.MASK_KEY}, but its actions are a "
+            f"{type(action).__name__}; only Discrete and MultiDiscrete actions can be masked"
         )
     return AgentGroup(name, agents, observation, action, masked)
 

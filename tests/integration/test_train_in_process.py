@@ -259,7 +259,11 @@ def test_nested_observations_masks_and_a_discrete_start_go_all_the_way(tmp_path,
     agent = wiserl.load(found.folder)
     for kind in range(3):
         observation = {"position": np.zeros(2), "inner": {"kind": kind}}
-        assert agent.act(observation, action_mask=np.arange(3) == kind) == kind + 1
+        mask = np.arange(3) == kind
+        assert agent.act(observation, action_mask=mask) == kind + 1
+        assert agent.act(observation | {"action_mask": mask.astype(np.int8)}) == kind + 1
+    with pytest.raises(InvalidFieldError, match="action_mask: has 2 entries"):
+        agent.act(observation, action_mask=[1, 0])
     with pytest.raises(InvalidFieldError, match="lacks the key 'inner/kind'"):
         agent.act({"position": np.zeros(2), "inner": {}})
 
