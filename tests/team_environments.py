@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from pettingzoo import AECEnv, ParallelEnv
+from pettingzoo import ParallelEnv
 
 
 class Expedition(ParallelEnv):
@@ -118,12 +118,6 @@ class Silent(Expedition):
         if self.steps == 1:
             seen.pop("scout", None)
         return seen, infos
-
-
-class TakesTurns(AECEnv):
-    """Cannot be stepped by all agents at once."""
-
-    metadata: ClassVar[dict[str, Any]] = {"is_parallelizable": False}
 
 
 def spread_in_turns(**arguments: Any) -> Any:

@@ -160,30 +160,22 @@ def _accepted(made: object, name: str) -> Environment:
     """What a name stands for, in one of the two ways to step it.
 
     Raises:
-        EnvironmentRefusedError: It is no environment, or its agents must take turns.
+        EnvironmentRefusedError: It is no environment, or its agents take turns with actions that
+            are not Discrete.
     """
     if isinstance(made, gymnasium.Env):
         return TupleAgents(made) if has_agents(made) else made
+    # What PettingZoo converted itself has the AEC environment as an attribute.
+    if hasattr(made, "aec_env") or hasattr(made, "agent_iter"):
+        from sampler.environments import aec  # an extra brings PettingZoo
+
+        return aec.parallel(made)
     if is_parallel(made):
-        # What PettingZoo converted itself has the AEC environment as an attribute.
-        return _in_cycles(made) if hasattr(made, "aec_env") else made  # type: ignore[return-value]
-    if not hasattr(made, "agent_iter"):
-        raise EnvironmentRefusedError(
-            f"{name} returned a {type(made).__name__}; return a gymnasium.Env, or a pettingzoo "
-            "ParallelEnv or AECEnv"
-        )
-    if not made.metadata.get("is_parallelizable"):  # type: ignore[attr-defined]
-        raise EnvironmentRefusedError(
-            f"{name}: its agents take turns (metadata['is_parallelizable'] is not set), but all "
-            "agents act in every step here; take an environment whose agents act at once"
-        )
-    return _in_cycles(made)
-
-
-def _in_cycles(made: object) -> ParallelEnvironment:
-    from sampler.environments import cycles  # an extra brings PettingZoo
-
-    return cycles.parallel(made)
+        return made  # type: ignore[return-value]
+    raise EnvironmentRefusedError(
+        f"{name} returned a {type(made).__name__}; return a gymnasium.Env, or a pettingzoo "
+        "ParallelEnv or AECEnv"
+    )
 
 
 def resolve(

@@ -52,6 +52,7 @@ ALONE = {
     ".venv/bin/wiserl train sac --env CartPole-v1",
     ".venv/bin/wiserl train qmix --env mpe2/simple_spread_v3",
     ".venv/bin/wiserl train maddpg --env mpe2/simple_tag_v3",
+    ".venv/bin/wiserl train ippo --env pettingzoo/tictactoe_v3",
     ".venv/bin/wiserl train qmix --env sampler.environments.matrix_games:TwoStep",
     ".venv/bin/wiserl train mappo --env mpe2/simple_spread_v3",
     ".venv/bin/wiserl train mappo --env mpe2/simple_spread_v3 --recurrent-units 64 --n-steps 50",

@@ -18,7 +18,7 @@ from pettingzoo.utils.wrappers import (
 )
 
 from protos.wiserl.v1 import environment_pb2
-from sampler.environments import cycles, registry
+from sampler.environments import aec, registry
 
 
 class Relay(AECEnv):
@@ -90,7 +90,7 @@ class Haunted(Relay):
 
 def both(make: Any) -> tuple[Any, Any]:
     """What PettingZoo's conversion makes of an AEC environment, and what ours does."""
-    return aec_to_parallel(make()), cycles.parallel(make())
+    return aec_to_parallel(make()), aec.parallel(make())
 
 
 def compared(theirs: Any, ours: Any, steps: int) -> int:
@@ -123,7 +123,7 @@ def test_mpe_is_what_its_own_conversion_gives(name: str, continuous: bool) -> No
     build = importlib.import_module(f"mpe2.{name}").env
     theirs, ours = both(lambda: build(continuous_actions=continuous, max_cycles=9))
 
-    assert type(ours) is cycles.Cycles
+    assert type(ours) is aec.Cycles
     assert compared(theirs, ours, 40) == 5
 
 
@@ -138,7 +138,7 @@ def test_agents_end_at_different_times_and_rewards_of_all_turns_add_up(kind: typ
 
 
 def test_agents_look_once_a_step() -> None:
-    ours = cycles.parallel(Relay())
+    ours = aec.parallel(Relay())
     ours.reset()
     before = ours.unwrapped.looks
     ours.step(dict.fromkeys(ours.agents, 0))
@@ -147,21 +147,21 @@ def test_agents_look_once_a_step() -> None:
 
 
 def test_checks_are_taken_off_and_what_changes_actions_stays() -> None:
-    ours: Any = cycles.parallel(OrderEnforcingWrapper(AssertOutOfBoundsWrapper(Relay())))
+    ours: Any = aec.parallel(OrderEnforcingWrapper(AssertOutOfBoundsWrapper(Relay())))
     assert type(ours.aec_env) is Relay
 
     from mpe2 import simple_spread_v3
 
-    clipped: Any = cycles.parallel(simple_spread_v3.env(continuous_actions=True))
+    clipped: Any = aec.parallel(simple_spread_v3.env(continuous_actions=True))
     assert type(clipped.aec_env) is ClipOutOfBoundsWrapper
 
 
 def test_an_agent_that_ends_before_all_have_acted_is_an_error() -> None:
-    ours = cycles.parallel(Relay())
+    ours = aec.parallel(Relay())
     ours.reset()
     ours.unwrapped.quits_early = True
 
-    with pytest.raises(cycles.CycleError, match="turn of a_0, not of a_1; all agents must act"):
+    with pytest.raises(aec.CycleError, match="turn of a_0, not of a_1; all agents must act"):
         ours.step(dict.fromkeys(ours.agents, 0))
 
 
@@ -171,7 +171,7 @@ def test_an_agent_that_ends_before_all_have_acted_is_an_error() -> None:
 def test_environments_are_built_so_in_either_form(name: str) -> None:
     recipe = registry.resolve(environment_pb2.EnvironmentReference(id=name), ("team_environments",))
 
-    assert type(recipe.plain()) is cycles.Cycles
+    assert type(recipe.plain()) is aec.Cycles
 
 
 def test_what_was_parallel_from_the_start_stays_so() -> None:

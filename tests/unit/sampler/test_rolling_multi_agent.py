@@ -33,7 +33,7 @@ from sampler.inline_pool import InlinePool
 from sampler.pool import PoolConfig, PoolError
 from sampler.seeding import SlotIdentity
 
-MODULES = ("team_environments", "lbforaging")
+MODULES = ("team_environments", "turn_games", "lbforaging")
 EXPEDITION = "team_environments:Expedition"
 
 
@@ -281,12 +281,30 @@ def test_rows_are_those_of_a_bare_loop_over_the_environment():
     assert bare.agents == []
 
 
+def test_agents_that_take_turns_have_a_row_for_each_turn():
+    pool = made("turn_games:Nim", copies=1)
+    ready(pool, choice)
+    rolled = roll(pool, 6)
+    pool.close()
+    # Always one is taken, so that the first player takes the last.
+    piles = rolled["observation/player/observation"][:, 0].argmax(-1)
+    assert piles.tolist() == [[pile, pile] for pile in (5, 4, 3, 2, 1, 0, 5)]
+    t, f = True, False
+    acts, waits = [t, t], [t, f]
+    masks = rolled["action_mask/player"][:5, 0].tolist()
+    assert masks == [[acts, waits], [waits, acts], [acts, waits], [waits, acts], [waits, waits]]
+    assert rolled["action/player"][:5, 0].tolist() == [[0, 0]] * 5
+    assert rolled["alive/player"][:, 0].tolist() == [[t, t]] * 5 + [[f, f], [t, t]]
+    assert rolled["reward/player"][:5, 0].tolist() == [[0, 0]] * 4 + [[1, -1]]
+    assert rolled["terminated/player"][:5, 0].tolist() == [[f, f]] * 4 + [[t, t]]
+    assert rolled["valid"][:, 0].tolist() == [t] * 5 + [f]
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("smac/x_v1", "none of the packages"),
         ("mpe2/simple_v9", "mpe2 has no such environment; did you mean mpe2/simple_v3"),
-        ("team_environments:TakesTurns", "agents take turns"),
         ("team_environments:gymnasium.spaces", "is a module; name a function"),
     ],
 )
