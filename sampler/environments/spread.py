@@ -8,10 +8,12 @@ docs/adr/0014-spread-all-copies-at-once.md.
 
 from __future__ import annotations
 
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from common.logging import Logger
 from sampler.environments import multi_agent
 from sampler.environments.spread_worlds import PUSHES, Rules, Worlds
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from sampler.environments.stepping import Live, Tape
 
 ENVIRONMENT = "mpe2/simple_spread_v3"
+
+_logger = Logger()
 
 _PROBED, _INWARDS = 25, 0.7
 """Steps that copies are looked at beside mpe2's own, and the share in which an agent goes to the
@@ -106,7 +110,13 @@ def vectorised(recipe: Recipe, copies: int) -> SpreadEnvironments | None:
     single: Any = recipe.plain()
     try:
         rules = Rules.of(single.unwrapped)
-        if rules is None or not _agree(rules, single):
+        if rules is None:
+            return None
+        if not _agree(rules, single):
+            release = importlib.metadata.version("mpe2")
+            _logger.warning(
+                "spread_is_stepped_one_by_one", because="its rules differ", mpe2=release
+            )
             return None
         return SpreadEnvironments(rules, multi_agent.specification(single), copies)
     finally:

@@ -128,6 +128,9 @@ def test_an_environment_that_is_wrapped_or_another_one_is_none_of_these():
     ],
     ids=["forces", "collisions", "rewards"],
 )
-def test_a_release_with_other_numbers_is_stepped_one_by_one(monkeypatch, owner, name, changed):
+def test_a_release_with_other_numbers_is_stepped_one_by_one(
+    monkeypatch, capsys, owner, name, changed
+):
     monkeypatch.setattr(owner, name, changed)
     assert isinstance(building.build(recipe(), 2, "auto"), MultiAgentEnvironments)
+    assert "spread_is_stepped_one_by_one" in capsys.readouterr().err
