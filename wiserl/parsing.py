@@ -9,7 +9,7 @@ import tyro
 
 from common.coercion import coerce
 from common.errors import InvalidFieldError
-from wiserl import help_texts
+from wiserl import help_texts, switches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,18 +92,19 @@ def parse(
             help_texts.as_paragraphs(type(instance))
     description = help_texts.wrapped(description)
     flags = combined(sections)
+    spelled = switches.spelled(sections.values(), arguments)
     parsed: Any
     with _NUMBERS:
         parsed, unknown = tyro.cli(
             flags,
             prog=program,
             description=description,
-            args=list(arguments),
+            args=spelled,
             return_unknown_args=True,
         )
         if unknown and not allow_unknown:
             # Again without leniency, which ends with what is nearest to the unknown.
-            tyro.cli(flags, prog=program, description=description, args=list(arguments))
+            tyro.cli(flags, prog=program, description=description, args=spelled)
     return {name: getattr(parsed, _heading(name)) for name in sections}, unknown
 
 

@@ -135,6 +135,33 @@ def test_a_flag_may_be_written_with_underscores():
     assert str(found["general"].init_from) == "a"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sync", "quiet"),
+    [
+        (("--sync", "True", "--quiet"), True, True),
+        (("--sync", "--quiet", "true"), True, True),
+        (("--sync=on", "--quiet=yes"), True, True),
+        (("--sync", "false", "--quiet", "--no-quiet"), False, False),
+        (("--no-sync", "--quiet", "False"), False, False),
+        (("--quiet=1", "--no_sync"), False, True),
+        (("--sync", "--sync", "none", "--no-quiet", "false"), None, True),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, tuple) else str(one),
+)
+def test_a_flag_says_yes_or_no_in_every_way(arguments, sync, quiet):
+    found, _ = parsed(*arguments, "--seed", "1")
+    assert (found["run"].sync, found["general"].quiet) == (sync, quiet)
+    assert found["run"].seed == 1
+
+
+def test_a_flag_that_says_neither_yes_nor_no_is_refused(capsys):
+    with pytest.raises(InvalidFieldError, match="--quiet: 'perhaps' is"):
+        parsed("--quiet=perhaps")
+    with pytest.raises(SystemExit):
+        parsed("--sync", "perhaps")
+    assert "perhaps" in capsys.readouterr().err
+
+
 def test_an_unknown_flag_ends_with_the_nearest(capsys):
     with pytest.raises(SystemExit) as ended:
         parsed("--total-stepz", "3")
