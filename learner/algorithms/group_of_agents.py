@@ -12,6 +12,7 @@ from common.errors import UnsupportedSpaceError
 from common.signature import ColumnKey, Role
 from learner.networks.agent_actions import agent_actions
 from learner.networks.encoders import ObservationEncoder, ObservationPreprocessor
+from learner.networks.images import SMALLEST_NATURE_IMAGE, is_picture
 from learner.networks.teams import padded
 
 if TYPE_CHECKING:
@@ -43,11 +44,11 @@ class GroupOfAgents(nn.Module):
     def __init__(self, spec: EnvironmentSpec, group: AgentGroup, name: str) -> None:
         super().__init__()
         leaves = spaces.leaves(group.observation)
-        encoder = ObservationEncoder(list(leaves.values()))
-        if encoder.learns:
+        if any(is_picture(leaf) for leaf in leaves.values()):
             raise UnsupportedSpaceError(
-                f"{name} takes observations of numbers, {group.agents[0]} observes images; make "
-                "them numbers with a wrapper"
+                f"{name} has no convolutions, and {group.agents[0]} observes images of bytes from "
+                f"{SMALLEST_NATURE_IMAGE} pixels on; make them smaller with a wrapper, or take "
+                "qmix, vdn or iql where actions are Discrete"
             )
         self.group = group
         self.places = spec.places()[group.name]
@@ -56,8 +57,10 @@ class GroupOfAgents(nn.Module):
         has_mask = group.action_mask and self.actions.mask_width is not None
         self.masked = ColumnKey(Role.ACTION_MASK, group.name) if has_mask else None
         self.acted = ColumnKey(Role.ACTION, group.name)
-        self.features = encoder.features
-        self.preprocess = ObservationPreprocessor(list(leaves.values()), normalise=False)
+        self.features = ObservationEncoder(list(leaves.values()), is_picture).features
+        self.preprocess = ObservationPreprocessor(
+            list(leaves.values()), normalise=False, convolved=is_picture
+        )
 
     def forward(self, leaves: Sequence[Tensor]) -> Tensor:
         """Observations `[N, n, *shape]` of each leaf to [N, n, F]."""

@@ -19,7 +19,10 @@ from learner.networks.images import ImageEncoder, image_encoder, is_image
 from learner.networks.normalisation import ObservationNormaliser
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import TypeAlias, TypeGuard
+
+    Images: TypeAlias = Callable[[spaces.Leaf], TypeGuard[spaces.Box]]
 
 
 class ObservationPreprocessor(nn.Module):
@@ -28,14 +31,25 @@ class ObservationPreprocessor(nn.Module):
     The vector [N, F] float32 is there where any leaf is no image: first the numbers (every Box that
     is no image), normalised if asked, then one-hot Discrete and MultiDiscrete, and MultiBinary.
 
+    Args:
+        leaves: Of the space.
+        normalise: Whether numbers are.
+        convolved: Which leaves are images.
+
     Attributes:
         numbers: How many of the F are numbers.
         normaliser: None where observations are taken as they are.
     """
 
-    def __init__(self, leaves: Sequence[spaces.Leaf], *, normalise: bool) -> None:
+    def __init__(
+        self,
+        leaves: Sequence[spaces.Leaf],
+        *,
+        normalise: bool,
+        convolved: Images = is_image,
+    ) -> None:
         super().__init__()
-        self._images = [i for i, leaf in enumerate(leaves) if is_image(leaf)]
+        self._images = [i for i, leaf in enumerate(leaves) if convolved(leaf)]
         self._boxes = [
             i
             for i, leaf in enumerate(leaves)
@@ -67,15 +81,19 @@ class ObservationPreprocessor(nn.Module):
 class ObservationEncoder(nn.Module):
     """What a preprocessor gives to features [N, F]: images through a CNN each, the vector as it is.
 
+    Args:
+        leaves: Of the space.
+        convolved: Which of them are images, as the preprocessor was told.
+
     Attributes:
         features: F.
         learns: Whether there is anything to learn in it, which takes an image.
     """
 
-    def __init__(self, leaves: Sequence[spaces.Leaf]) -> None:
+    def __init__(self, leaves: Sequence[spaces.Leaf], convolved: Images = is_image) -> None:
         super().__init__()
-        images: list[ImageEncoder] = [image_encoder(leaf) for leaf in leaves if is_image(leaf)]
-        width = sum(_width(leaf) for leaf in leaves if not is_image(leaf))
+        images: list[ImageEncoder] = [image_encoder(leaf) for leaf in leaves if convolved(leaf)]
+        width = sum(_width(leaf) for leaf in leaves if not convolved(leaf))
         self.images = nn.ModuleList(images)
         self.features = width + sum(image.features for image in images)
         self.learns = len(images) > 0

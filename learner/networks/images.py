@@ -51,6 +51,17 @@ def is_image(leaf: spaces.Leaf) -> TypeGuard[spaces.Box]:
     return pixels >= SMALLEST_IMAGE
 
 
+def is_picture(leaf: spaces.Leaf) -> TypeGuard[spaces.Box]:
+    """Whether a leaf has more pixels than networks without convolutions can make much of.
+
+    Bytes, as many as the Nature CNN takes. Boards and other grids are few numbers.
+    """
+    if not is_image(leaf) or leaf.dtype != np.uint8:
+        return False
+    layout = _layout(leaf.shape)
+    return min(layout.height, layout.width) >= SMALLEST_NATURE_IMAGE
+
+
 class ConvolutionalEncoder(nn.Module):
     """Convolutions and one fully connected layer, each with a ReLU.
 

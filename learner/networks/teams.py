@@ -18,6 +18,7 @@ from common import spaces
 from common.errors import UnsupportedSpaceError
 from common.signature import ColumnKey, Role
 from learner.networks.encoders import ObservationEncoder, ObservationPreprocessor
+from learner.networks.images import is_picture
 from learner.networks.observations import encoder_of, preprocessor_of
 
 if TYPE_CHECKING:
@@ -153,9 +154,10 @@ class TeamState(nn.Module):
         ]
         self._leaves = [list(spaces.leaves(space).values()) for _, _, space, _ in sources]
         self.preprocess = nn.ModuleList(
-            ObservationPreprocessor(leaves, normalise=False) for leaves in self._leaves
+            ObservationPreprocessor(leaves, normalise=False, convolved=is_picture)
+            for leaves in self._leaves
         )
-        encoders = [ObservationEncoder(leaves) for leaves in self._leaves]
+        encoders = [ObservationEncoder(leaves, is_picture) for leaves in self._leaves]
         if any(encoder.learns for encoder in encoders):
             raise UnsupportedSpaceError(
                 "a state with images is not mixed; give the environment a state() without"

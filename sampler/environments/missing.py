@@ -69,6 +69,13 @@ def unknown_of_package(name: str, package: str, places: Iterable[str]) -> Enviro
     return EnvironmentRefusedError(f"{name}: {package} has no such environment{near}")
 
 
+def of_package(name: str, place: str, error: ImportError) -> EnvironmentRefusedError:
+    """Of an environment of a package, at a place in it, that needs what is not installed here."""
+    package, dot, family = place.partition(".")
+    remedy = f"; pip install '{package}[{family}]' brings what it needs" if dot else ""
+    return EnvironmentRefusedError(f"{name}: {error}{remedy}")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean ...?` with what is nearest, whatever the case; empty where nothing is."""
     by_lower = {one.lower(): one for one in known}

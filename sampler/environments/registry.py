@@ -224,7 +224,11 @@ def _of_module(name: str, arguments: dict[str, ArgumentValue], allowed: Collecti
 
 
 def _of_pettingzoo(name: str, package: str, environment: str) -> Callable[..., Any]:
-    """What builds `package/environment`: its parallel form where it has one, else its AEC form."""
+    """What builds `package/environment`: its parallel form where it has one, else its AEC form.
+
+    Raises:
+        EnvironmentRefusedError: There is no such package or environment here, or what it needs.
+    """
     if package not in PETTINGZOO_PACKAGES:
         known = ", ".join(sorted(PETTINGZOO_PACKAGES))
         raise EnvironmentRefusedError(
@@ -238,7 +242,10 @@ def _of_pettingzoo(name: str, package: str, environment: str) -> Callable[..., A
     for place in PETTINGZOO_PACKAGES[package]:
         if importlib.util.find_spec(f"{place}.{environment}") is None:
             continue
-        module = importlib.import_module(f"{place}.{environment}")
+        try:
+            module = importlib.import_module(f"{place}.{environment}")
+        except ImportError as error:
+            raise missing.of_package(name, place, error) from error
         build: Callable[..., Any] = getattr(module, "parallel_env", None) or module.env
         return build
     raise missing.unknown_of_package(name, package, PETTINGZOO_PACKAGES[package])

@@ -21,6 +21,7 @@ from wiserl import environments
         ({"env": "Xyzzyq-v0"}, "no such environment; .* write module:Xyzzyq-v0"),
         ({"env": "MiniArcade/X-v1"}, "no package that is installed here brings .* MiniArcade"),
         ({"env": "mpe2/simple_spred_v3"}, "mpe2 has no .*did you mean mpe2/simple_spread_v3"),
+        ({"env": "pettingzoo/chess_v6"}, r"'chess'; pip install 'pettingzoo\[classic\]' brings"),
         ({"env": "colorsys:rgb_to_hls_"}, "no 'rgb_to_hls_' in colorsys; did you mean rgb_to_hls"),
         ({"env": "CartPole-v1", "eval_env": "Pendulum-v7"}, "eval_env: .*; there is Pendulum-v1"),
         (

@@ -348,7 +348,7 @@ def test_a_single_agent_is_refused():
 @pytest.mark.parametrize(
     ("observation", "action", "reason"),
     [
-        (image(10, 10, 3), spaces.Discrete(2), "a_0 observes images; make them numbers"),
+        (image(40, 40, 3), spaces.Discrete(2), "a_0 observes images of bytes from 36 pixels"),
         (box(2), spaces.MultiDiscrete((2, 2)), "these are MultiDiscrete; make them one of the two"),
         (box(2), box(2), "these are a Box of float32, or one without bounds"),
     ],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from joint_support import TEAM, several
-from learner_support import discrete_spec, parameters, undocumented
+from learner_support import discrete_spec, image, parameters, undocumented
 from team_round_support import OVER, made, rolled, with_a_death
 
 from common import spaces, specs
@@ -36,6 +36,21 @@ def test_at_a_fresh_version_the_ratio_is_1_and_an_update_changes_both_networks(n
     changed = [key for key, one in algorithm.tensors().items() if not torch.equal(one, before[key])]
     for part in ("behaviour.head", "critic.layers", "returns.moments"):
         assert any(key.startswith(part) for key in changed), part
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_boards_are_numbers(name):
+    board = spaces.Box(np.zeros((6, 7, 2), np.int8), np.ones((6, 7, 2), np.int8))
+    players = specs.AgentGroup(
+        "player", ("p_0", "p_1"), board, spaces.Discrete(7), action_mask=True
+    )
+    algorithm = made(
+        name, several(players), **({"state": "observations"} if name == "mappo" else {})
+    )
+    metrics = algorithm.update(rolled(algorithm), 0.0)
+    assert metrics["train/fresh_ratio_error"] < 1e-5
+    weights = algorithm.tensors()["behaviour.head.layers.weights.0"]
+    assert weights.shape[1] == 6 * 7 * 2 + 2
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -242,9 +257,8 @@ def test_settings_that_cannot_work(settings, said):
 def test_environments_that_it_does_not_take(name):
     with pytest.raises(UnsupportedSpaceError, match="this one has a single agent; take ppo"):
         made(name, discrete_spec())
-    pixels = spaces.Box(np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8))
-    images = several(specs.AgentGroup("agent", ("a_0", "a_1"), pixels, spaces.Discrete(2)))
-    with pytest.raises(UnsupportedSpaceError, match="observes images"):
+    images = several(specs.AgentGroup("a", ("a_0", "a_1"), image(36, 40, 3), spaces.Discrete(2)))
+    with pytest.raises(UnsupportedSpaceError, match="a_0 observes images of bytes from 36 pixels"):
         made(name, images)
     with pytest.raises(UnsupportedSpaceError, match="no global state"):
         made("mappo", TEAM, state="global")
