@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 
 from common.errors import InvalidFieldError
-from common.spaces import MASK_KEY
+from common.spaces import MASK_KEY, flat_mask
 from common.specs import role_of
 
 if TYPE_CHECKING:
@@ -105,11 +105,9 @@ def _drawn(space: gymnasium.Space[Any], mask: Any) -> Any:  # noqa: ANN401 - an 
     if mask is None:
         return space.sample()
     sizes: Sequence[int] = [space.n] if _is_discrete(space) else space.nvec.ravel()  # type: ignore[attr-defined]
-    parts = mask if isinstance(mask, list | tuple) else (mask,)
-    flat = np.concatenate([np.asarray(part).ravel() for part in parts]).astype(np.bool_)
     picks = [
         space.np_random.choice(np.flatnonzero(part) if part.any() else len(part))
-        for part in np.split(flat, np.cumsum(sizes)[:-1])
+        for part in np.split(flat_mask(mask), np.cumsum(sizes)[:-1])
     ]
     start = space.start  # type: ignore[attr-defined]
     if _is_discrete(space):
