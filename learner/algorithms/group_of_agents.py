@@ -38,7 +38,8 @@ class GroupOfAgents(nn.Module):
         features: F, numbers of an observation.
 
     Raises:
-        UnsupportedSpaceError: They observe images of many pixels, or have actions of no supported space.
+        UnsupportedSpaceError: They observe images of many pixels, or have actions of no supported
+            space.
     """
 
     def __init__(self, spec: EnvironmentSpec, group: AgentGroup, name: str) -> None:
