@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+from gymnasium import spaces
 
 from sampler.environments.matrix_games import MatrixGame
 
@@ -19,13 +20,17 @@ class Together(MatrixGame):
     max_cycles = 5
     choices = 3
 
+    def seen(self) -> Any:
+        """What both observe."""
+        return self.state()
+
     def reset(self, seed: int | None = None, options: Any = None) -> Any:
         if seed is not None or not hasattr(self, "generator"):
             self.generator = np.random.default_rng(seed)
         self.steps = 0
         _, infos = super().reset()
         self.where = int(self.generator.integers(3))
-        return self.each(self.state()), infos
+        return self.each(self.seen()), infos
 
     def step(self, actions: Any) -> Any:
         reward = float(all(actions[agent] == self.where for agent in self.possible_agents))
@@ -33,8 +38,25 @@ class Together(MatrixGame):
         self.steps += 1
         over = self.steps == self.max_cycles
         self.agents = [] if over else self.agents
-        seen = self.each(self.state())
+        seen = self.each(self.seen())
         return seen, self.each(reward), self.each(False), self.each(over), self.each({})
+
+
+class Pictured(Together):
+    """`Together` with pictures: the number is which third of 9 pixels is bright, on a noisy ground.
+
+    Chance pays 5 / 9 an episode, the best there is 5.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"name": "pictured"}
+
+    def observation_space(self, agent: str) -> Any:
+        return spaces.Box(0, 255, (9, 9, 1), np.uint8)
+
+    def seen(self) -> Any:
+        picture = self.generator.integers(0, 100, (9, 9, 1), np.uint8)
+        picture[:, 3 * self.where : 3 * self.where + 3] += 100
+        return picture
 
 
 class Recall(MatrixGame):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 
+from learner.algorithms.rollout import in_chunks
 from learner.algorithms.sequences import Past
 from learner.experience.fragments import Carried, in_turns
 
@@ -30,11 +31,13 @@ class CriticRecall:
     Args:
         critic: The networks.
         agents: A.
+        steps_at_once: How many go through what is in front of the memory together.
     """
 
-    def __init__(self, critic: RememberingCritic, agents: int) -> None:
+    def __init__(self, critic: RememberingCritic, agents: int, *, steps_at_once: int) -> None:
         self._critic = critic
         self._agents = agents
+        self._steps_at_once = steps_at_once
         self._carried: Carried[Tensor] = Carried()
 
     @torch.no_grad()
@@ -43,15 +46,19 @@ class CriticRecall:
         past = cast("Past", data.past)
         of_critic = cast("Past", past.of_critic)
         rows, columns = data.shape
-        seen = data.leaves[-1][: data.rows].view(rows, columns, -1)
-        gone = torch.from_numpy(~data.valid[-1] | data.terminated[-1]).to(seen.device)
+        device = of_critic.initial.device
+        steps = [leaf[: data.rows // self._agents] for leaf in data.leaves]
+        pieces = in_chunks(steps, self._steps_at_once)
+        entered = torch.cat([self._critic.entered(piece) for piece in pieces])
+        entered = entered.view(rows, columns, -1)
+        gone = torch.from_numpy(~data.valid[-1] | data.terminated[-1]).to(device)
         initial = of_critic.initial.clone()
         for slots in in_turns(data.keys, range(len(data.keys))):
-            places = self._places(slots, seen.device)
+            places = self._places(slots, device)
             self._recall(data, slots, initial)
             begun = Past(initial, of_critic.reset).of(places)
-            parts = [seen.index_select(1, places).flatten(0, 1)]
-            ended = self._critic.states(parts, begun)[-1]
+            own = entered.index_select(1, places).flatten(0, 1)
+            ended = self._critic.states(own, begun)[-1]
             ended.masked_fill_(gone[places].unsqueeze(1), 0.0)
             by_slot = ended.reshape(len(slots), self._agents, -1)
             for slot, state in zip(slots, by_slot, strict=True):

@@ -13,7 +13,7 @@ from common.signature import ColumnKey, Role
 from learner.networks.agent_actions import agent_actions
 from learner.networks.encoders import ObservationEncoder, ObservationPreprocessor
 from learner.networks.images import SMALLEST_NATURE_IMAGE, is_picture
-from learner.networks.teams import padded
+from learner.networks.teams import has_pictures, padded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,11 +45,11 @@ class GroupOfAgents(nn.Module):
     def __init__(self, spec: EnvironmentSpec, group: AgentGroup, name: str) -> None:
         super().__init__()
         leaves = spaces.leaves(group.observation)
-        if any(is_picture(leaf) for leaf in leaves.values()):
+        if has_pictures(group.observation):
             raise UnsupportedSpaceError(
                 f"{name} has no convolutions, and {group.agents[0]} observes images of bytes from "
                 f"{SMALLEST_NATURE_IMAGE} pixels on; make them smaller with a wrapper, or take "
-                "qmix, vdn or iql where actions are Discrete"
+                "mappo or ippo"
             )
         self.group = group
         self.places = spec.places()[group.name]

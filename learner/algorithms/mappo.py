@@ -30,23 +30,25 @@ import torch
 from learner.algorithms import state
 from learner.algorithms.base import several_agents_only
 from learner.algorithms.critic_recall import CriticRecall
-from learner.algorithms.policy_sharing import PolicySharing  # noqa: TC001 - command lines read it
+from learner.algorithms.policy_sharing import PolicySharing, members_of
 from learner.algorithms.ppo import PPO, PPOConfig
-from learner.algorithms.rollout import shuffled_minibatches
+from learner.algorithms.rollout import in_chunks, shuffled_minibatches
 from learner.algorithms.schedules import Schedule  # noqa: TC001 - command lines read it
 from learner.algorithms.sequences import shuffled_fragments
 from learner.algorithms.team_actor import TeamActor
 from learner.algorithms.team_networks import (
     AgentNetworks,
+    CriticView,
     RememberingCritic,
     TeamArchitecture,
     TeamCritic,
 )
 from learner.algorithms.team_rollout import RewardSharing, TeamRollouts
 from learner.losses import value
+from learner.networks.agent_features import AgentFeatures
 from learner.networks.bodies import Activation  # noqa: TC001 - command lines read it at run time
 from learner.networks.normalisation import ValueNormaliser
-from learner.networks.teams import TeamState
+from learner.networks.teams import TeamState, has_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -117,6 +119,10 @@ class IPPOConfig(PPOConfig):
     values are normalised instead."""
     normalise_observations: bool | None = False
     """Must be False."""
+    network: str = "auto"
+    """`auto` encodes images with convolutions and everything else as a vector. `module:factory`
+    names a function from the observation space of agents to an nn.Module from observations to
+    features, of which actors and critics each get their own."""
     share_encoder: bool = False
     """Must be False: actors and critics see different things."""
     recompute_advantages: bool | None = False
@@ -131,7 +137,6 @@ class IPPOConfig(PPOConfig):
         super().__post_init__()
         for field, holds, constraint in (
             ("value_huber_delta", self.value_huber_delta > 0, "must be above 0"),
-            ("network", self.network == "auto", "must be auto: agents observe numbers"),
             ("normalise_observations", not self.normalise_observations, "must be False"),
             ("share_encoder", not self.share_encoder, "must be False: nothing is shared"),
             (
@@ -153,7 +158,7 @@ class MAPPOConfig(IPPOConfig):
     state: Literal["auto", "global", "observations"] = "auto"
     """What critics see beside the agent's own observation: the environment's `global` state, or the
     `observations` of all agents, which cost nothing more; `auto` is the global state where there is
-    one."""
+    one without images."""
 
 
 class IPPO(PPO):
@@ -179,37 +184,27 @@ class IPPO(PPO):
         )
         actor = TeamActor(
             self.spec,
-            self.name,
             architecture,
+            network=config.network,
             initial_log_std=config.initial_log_std,
             global_state=of_environment is not None,
         )
-        agents = len(self.spec.agents)
-        self.rows_at_once = PPO.rows_at_once * agents
         self._returns = ValueNormaliser() if config.normalise_values else None
         self._rollouts = TeamRollouts(
-            self.spec,
-            actor,
-            central=self.central,
-            state=of_environment,
-            reward=config.team_reward,
-            device=self.device,
+            self.spec, actor, state=of_environment, reward=config.team_reward, device=self.device
         )
-        judged = self._judged(actor, of_environment)
-        layers = architecture.layers(self.spec, judged, 1, head_gain=1.0)
+        seen = actor.encoder.seen
+        if seen.learns:
+            seen = AgentFeatures(self.spec, members_of(self.spec, config.policies), config.network)
+            self.rows_at_once = max(1, PPO.rows_at_once // len(self.spec.agents))
+        width = None if of_environment is None else of_environment.width
+        view = CriticView(seen, central=self.central, state=width)
+        layers = architecture.layers(self.spec, view.real, 1, head_gain=1.0)
         if isinstance(layers, AgentNetworks):
-            return actor, TeamCritic(layers)
-        critic = RememberingCritic(layers)
-        self._recall = CriticRecall(critic, agents)
+            return actor, TeamCritic(view, layers)
+        critic = RememberingCritic(view, layers)
+        self._recall = CriticRecall(critic, len(self.spec.agents), steps_at_once=self.rows_at_once)
         return actor, critic
-
-    def _judged(self, actor: TeamActor, of_environment: TeamState | None) -> Tensor:
-        """[A, S] bool, which of the numbers that critics see are no padding."""
-        if not self.central:
-            return actor.real
-        joint = actor.real.flatten()
-        known = joint if of_environment is None else torch.ones(of_environment.width) > 0
-        return torch.cat((known.expand(len(actor.real), -1), actor.real), 1)
 
     def _build_state(self) -> TeamState | None:
         """What makes a vector of the environment's state; None where critics do not see it."""
@@ -246,13 +241,20 @@ class IPPO(PPO):
         order = of_agents(steps)
         return order, data.valid.reshape(-1)[order].astype(np.float32), pasts
 
+    def _pieces(self, parts: list[Tensor], rows: Tensor, size: int) -> Iterator[list[Tensor]]:
+        """See the base class; parts are of steps, whose agents stay together."""
+        agents = len(self.spec.agents)
+        return super()._pieces(parts, rows[::agents] // agents, size // agents)
+
     def _passes(self, data: Rollout, parts: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """See the base class."""
         if data.past is None or data.past.of_critic is None:
             yield from super()._passes(data, parts)
             return
         critic = cast("RememberingCritic", self._critic)
-        yield self._remembered(data, parts), critic.of_all(parts, data.past.of_critic, data)
+        pieces = in_chunks(parts, self.rows_at_once)
+        entered = torch.cat([critic.entered(piece) for piece in pieces])
+        yield self._remembered(data, parts), critic.of_all(entered, data.past.of_critic, data)
 
     def _judge(self, parts: list[Tensor], features: Tensor, past: Past | None) -> Tensor:
         """See the base class."""
@@ -299,7 +301,9 @@ class MAPPO(IPPO):
 
     def _build_state(self) -> TeamState | None:
         """See the base class."""
+        known = self.spec.global_state
+        unsuited = known is None or has_pictures(known)
         source = self.config.state
-        if source == "observations" or (source == "auto" and self.spec.global_state is None):
+        if source == "observations" or (source == "auto" and unsuited):
             return None
         return TeamState(self.spec, from_observations=False).to(self.device)

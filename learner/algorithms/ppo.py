@@ -216,7 +216,7 @@ class PPO(OneLossAlgorithm[PPOConfig], ActorCriticAlgorithm[PPOConfig]):
             advantages = policy.normalise_advantages(advantages, weights)
         yield from map(
             _Minibatch,
-            in_chunks([part.index_select(0, rows) for part in parts], size),
+            self._pieces(parts, rows, size),
             [None] * len(order) if data.masks is None else pieces(data.masks),
             pieces(data.actions),
             pieces(data.log_probs),
@@ -226,6 +226,10 @@ class PPO(OneLossAlgorithm[PPOConfig], ActorCriticAlgorithm[PPOConfig]):
             weights / weights.sum(1, keepdim=True),
             pasts,
         )
+
+    def _pieces(self, parts: list[Tensor], rows: Tensor, size: int) -> Iterator[list[Tensor]]:
+        """The parts of these rows, so many at once."""
+        return in_chunks([part.index_select(0, rows) for part in parts], size)
 
     def _order(
         self, data: Rollout

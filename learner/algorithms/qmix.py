@@ -39,7 +39,7 @@ from learner.losses import q_learning
 from learner.networks.distributions import available
 from learner.networks.mixers import MonotonicMixer, SumMixer
 from learner.networks.normalisation import BoundedNormaliser
-from learner.networks.teams import TeamState
+from learner.networks.teams import TeamState, has_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,7 +118,7 @@ class QMIXConfig(VDNConfig):
 
     state: Literal["auto", "global", "observations"] = "auto"
     """What the mixer sees: the environment's `global` state, or the `observations` of all agents,
-    which cost nothing more; `auto` is the global state where there is one."""
+    which cost nothing more; `auto` is the global state where there is one without images."""
     normalise_states: bool = True
     """Brings every number of the state to mean 0 and deviation 1, of all that were drawn so far,
     and then into (-1, 1). The mixer multiplies functions of the state: where it has no bound, as
@@ -368,7 +368,8 @@ class QMIX(VDN):
     def _build_state(self) -> TeamState:
         source = self.config.state
         if source == "auto":
-            source = "observations" if self.spec.global_state is None else "global"
+            known = self.spec.global_state
+            source = "observations" if known is None or has_pictures(known) else "global"
         return TeamState(self.spec, from_observations=source == "observations").to(self.device)
 
     def _build_normaliser(self) -> BoundedNormaliser | None:

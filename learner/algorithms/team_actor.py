@@ -1,14 +1,15 @@
 """Several agents with stochastic policies in one graph.
 
-Agents of all groups stand side by side, in the order of the environment's `agents`. Observations
-are padded with zeros to the widest group's, and of what a network answers an agent takes as many
+Agents of all groups stand side by side, in the order of the environment's `agents`. What they
+observe is padded with zeros to the widest, and of what a network answers an agent takes as many
 numbers as its actions have; nothing is padded outside the graph. To an update, agent a of row m is
 row number m A + a.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import math
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -19,10 +20,11 @@ from common import spaces
 from common.signature import ColumnKey, Role
 from learner.algorithms import behaviour
 from learner.algorithms.actor_critic import RoundPolicy
-from learner.algorithms.group_of_agents import GroupOfAgents, side_by_side
+from learner.algorithms.policy_sharing import members_of
 from learner.algorithms.rollout import LOG_PROB, RAW_ACTION
 from learner.algorithms.sequences import MEMORY
 from learner.algorithms.team_networks import RememberingNetworks
+from learner.networks.agent_features import AgentFeatures
 from learner.networks.distributions import ActionDistribution, distribution_of
 from learner.networks.observations import RawObservations
 
@@ -30,9 +32,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from common.signature import GraphInput, GraphOutput
-    from common.specs import EnvironmentSpec
+    from common.specs import AgentGroup, EnvironmentSpec
     from learner.algorithms.team_networks import AgentNetworks, TeamArchitecture
     from learner.networks.agent_memory import AgentMemory
+
+
+class ActingGroup(NamedTuple):
+    """Agents of the same spaces.
+
+    Attributes:
+        group: Of the environment's.
+        places: Where they stand among all agents.
+        observed: The columns of their observations.
+        masked: The column of their action masks; None where there are none.
+    """
+
+    group: AgentGroup
+    places: slice
+    observed: list[ColumnKey]
+    masked: ColumnKey | None
 
 
 class TeamDistribution(nn.Module):
@@ -40,7 +58,6 @@ class TeamDistribution(nn.Module):
 
     Args:
         spec: The environment.
-        groups: What lies between spaces and networks, group after group.
         initial_log_std: Of continuous actions.
 
     Attributes:
@@ -49,21 +66,17 @@ class TeamDistribution(nn.Module):
         width: W, numbers of the widest action as `log_prob` takes it.
     """
 
-    def __init__(
-        self, spec: EnvironmentSpec, groups: Sequence[GroupOfAgents], *, initial_log_std: float
-    ) -> None:
+    def __init__(self, spec: EnvironmentSpec, *, initial_log_std: float) -> None:
         super().__init__()
         self.of_groups = nn.ModuleList(
-            distribution_of(each.group.action, initial_log_std=initial_log_std) for each in groups
+            distribution_of(group.action, initial_log_std=initial_log_std) for group in spec.groups
         )
         self._agents = len(spec.agents)
-        self._places = [each.places for each in groups]
-        self._discrete = [isinstance(each.group.action, spaces.Discrete) for each in groups]
+        self._places = [spec.places()[group.name] for group in spec.groups]
+        # A Dict has no distribution, and was refused.
+        self._actions = [cast("spaces.Leaf", group.action) for group in spec.groups]
         self.head_width = max(each.width for each in self.each())
-        self.width = max(
-            1 if discrete else each.width
-            for discrete, each in zip(self._discrete, self.each(), strict=True)
-        )
+        self.width = max(math.prod(action.shape) for action in self._actions)
 
     def each(self) -> list[ActionDistribution]:
         """Group after group."""
@@ -78,13 +91,20 @@ class TeamDistribution(nn.Module):
         """[M A], of actions [M A, W] under heads [M A, U] and masks [M A, U]."""
         found = []
         for number, (distribution, own, mask) in enumerate(self._apart(head, masks)):
-            taken = self._own(actions, number)
-            if self._discrete[number]:
-                of_group = distribution.log_prob(own, taken[:, 0].long(), mask)
-            else:
-                of_group = distribution.log_prob(own, taken[:, : distribution.width], mask)
+            of_group = distribution.log_prob(own, self._taken(actions, number), mask)
             found.append(self._by_row(of_group, number))
         return torch.cat(found, 1).flatten()
+
+    def _taken(self, actions: Tensor, number: int) -> Tensor:
+        """A group's actions [M n, ...] as its distribution takes them, of those of all [M A, W]."""
+        space, own = self._actions[number], self._own(actions, number)
+        match space:
+            case spaces.Discrete():
+                return own[:, 0].long()
+            case spaces.MultiDiscrete():
+                return own[:, : len(space.n)].long()
+            case _:
+                return own[:, : math.prod(space.shape)]
 
     def entropy(self, head: Tensor, masks: Tensor | None) -> Tensor:
         """[M A], the same way."""
@@ -119,19 +139,22 @@ class TeamDistribution(nn.Module):
 
 
 class OwnObservations(nn.Module):
-    """What stands in front of heads, or of a memory, over the first of a row's parts.
+    """What stands in front of heads, or of a memory: what each agent makes of its observation.
 
     Args:
-        layers: [R, F] to features; None takes observations as they are.
+        seen: The first of a row's parts to features.
+        layers: [M A, F] to features; None takes them as they are.
     """
 
-    def __init__(self, layers: nn.Module | None = None) -> None:
+    def __init__(self, seen: AgentFeatures, layers: nn.Module | None = None) -> None:
         super().__init__()
+        self.seen = seen
         self.layers = layers
 
     def forward(self, parts: Sequence[Tensor]) -> Tensor:
-        """Parts `[R, ...]` to [R, F]."""
-        return parts[0] if self.layers is None else self.layers(parts[0])
+        """Parts `[M, ...]` to [M A, F]."""
+        rows: Tensor = self.seen(parts[: self.seen.parts]).flatten(0, 1)
+        return rows if self.layers is None else self.layers(rows)
 
 
 class TeamActor(RoundPolicy):
@@ -143,36 +166,35 @@ class TeamActor(RoundPolicy):
 
     Args:
         spec: The environment.
-        name: The algorithm's.
         architecture: How each policy is built.
+        network: `auto` or `module:factory`, see `AgentFeatures`.
         initial_log_std: Of continuous actions.
         global_state: Whether the environment's global state is recorded.
 
     Attributes:
-        groups: What lies between spaces and networks, group after group.
-        observed: F, numbers of the widest observation.
-        real: [A, F] bool, the numbers of each agent's observation that are no padding.
+        groups: Who acts, group after group.
 
     Raises:
         UnsupportedSpaceError: A group has a space that is not supported.
     """
 
     distribution: TeamDistribution
+    encoder: OwnObservations
     memory: AgentMemory | None
     head: AgentNetworks
 
     def __init__(
         self,
         spec: EnvironmentSpec,
-        name: str,
         architecture: TeamArchitecture,
         *,
+        network: str,
         initial_log_std: float,
         global_state: bool,
     ) -> None:
-        groups = [GroupOfAgents(spec, group, name) for group in spec.groups]
-        distribution = TeamDistribution(spec, groups, initial_log_std=initial_log_std)
+        distribution = TeamDistribution(spec, initial_log_std=initial_log_std)
         own = distribution.each()
+        groups = [_acting(spec, group, one) for group, one in zip(spec.groups, own, strict=True)]
         observed = [behaviour.observation_inputs(spec, group) for group in spec.groups]
         outputs: list[GraphOutput] = []
         for group, one in zip(spec.groups, own, strict=True):
@@ -204,19 +226,14 @@ class TeamActor(RoundPolicy):
         )
         self._agents = len(spec.agents)
         self.groups = tuple(groups)
-        self._groups = nn.ModuleList(groups)  # so that their buffers are the policy's
-        self.observed = max(each.features for each in groups)
-        numbers = torch.arange(self.observed)
-        self.real = torch.stack(
-            [numbers < each.features for each in groups for _ in each.group.agents]
-        )
         self.preprocess = RawObservations()
-        layers = architecture.layers(spec, self.real, distribution.head_width, head_gain=0.01)
+        seen = AgentFeatures(spec, members_of(spec, architecture.sharing), network)
+        layers = architecture.layers(spec, seen.real, distribution.head_width, head_gain=0.01)
         if isinstance(layers, RememberingNetworks):
-            self.encoder: nn.Module = OwnObservations(layers.body)
+            self.encoder = OwnObservations(seen, layers.body)
             self.memory, self.head = layers.memory, layers.head
         else:
-            self.encoder, self.memory, self.head = OwnObservations(), None, layers
+            self.encoder, self.memory, self.head = OwnObservations(seen), None, layers
         self.distribution = distribution
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -225,7 +242,7 @@ class TeamActor(RoundPolicy):
             ColumnKey(tensor.role, tensor.group, tensor.key): value
             for tensor, value in zip(self.inputs, inputs, strict=True)
         }
-        features = self.encoder([self.observations(given).flatten(0, 1)])
+        features = self.encoder(self.parts(given))
         if self.memory is not None:
             reset = given[ColumnKey(Role.RESET)].unsqueeze(1).expand(-1, self._agents)
             features = self.memory(features, self.states(given), reset.flatten())
@@ -250,11 +267,10 @@ class TeamActor(RoundPolicy):
         by_agent = features.reshape(-1, self._agents, features.shape[1])
         return [by_agent[:, each.places].clone() for each in self.groups]
 
-    def observations(self, columns: Mapping[ColumnKey, Tensor]) -> Tensor:
-        """[N, A, F], padded with zeros, from columns `[N, n, ...]`."""
-        return side_by_side(
-            [each([columns[key] for key in each.observed]) for each in self.groups], self.observed
-        )
+    def parts(self, columns: Mapping[ColumnKey, Tensor]) -> list[Tensor]:
+        """What the encoder takes, `[N, ...]`, from columns `[N, n, ...]`."""
+        observed = [key for each in self.groups for key in each.observed]
+        return self.encoder.seen.preprocess([columns[key] for key in observed])
 
     def states(self, columns: Mapping[ColumnKey, Tensor]) -> Tensor:
         """[N A, H] of a policy with a memory, from columns `[N, n, H]`."""
@@ -275,6 +291,20 @@ class TeamActor(RoundPolicy):
                 device = next(iter(columns.values())).device
                 found.append(torch.ones(rows, agents, width, dtype=torch.bool, device=device))
         return torch.cat(found, 1)
+
+
+def _acting(
+    spec: EnvironmentSpec, group: AgentGroup, distribution: ActionDistribution
+) -> ActingGroup:
+    masked = group.action_mask and distribution.mask_width is not None
+    return ActingGroup(
+        group=group,
+        places=spec.places()[group.name],
+        observed=[
+            ColumnKey(Role.OBSERVATION, group.name, key) for key in spaces.leaves(group.observation)
+        ],
+        masked=ColumnKey(Role.ACTION_MASK, group.name) if masked else None,
+    )
 
 
 def _states(spec: EnvironmentSpec, units: int) -> list[GraphInput]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from learner.algorithms.policy_sharing import PolicySharing
     from learner.algorithms.rollout import Rollout
     from learner.algorithms.sequences import Past
+    from learner.networks.agent_features import AgentFeatures
     from learner.networks.bodies import Activation
 
 _EPSILON = 1e-5
@@ -229,49 +230,99 @@ class TeamArchitecture:
         )
 
 
-class TeamCritic(nn.Module):
-    """The values of all agents, from the last part of their rows.
+class CriticView(nn.Module):
+    """What critics see of a row: the own observation of each agent, and of all if they are central.
+
+    Zeros stand in the place of agents that are not there.
 
     Args:
+        seen: Observations to features, the first of a row's parts.
+        central: Whether critics see the state of all beside the agent's own observation.
+        state: Numbers of the environment's own state; None takes the observations of all agents.
+
+    Attributes:
+        real: [A, S] bool, which of what an agent's critic sees is no padding.
+    """
+
+    def __init__(self, seen: AgentFeatures, *, central: bool, state: int | None) -> None:
+        super().__init__()
+        self.seen = seen
+        self._central, self._has_state = central, state is not None
+        self.real = seen.real
+        if central:
+            known = seen.real.flatten() if state is None else torch.ones(state) > 0
+            self.real = torch.cat((known.expand(len(seen.real), -1), seen.real), 1)
+
+    def forward(self, parts: Sequence[Tensor]) -> Tensor:
+        """What critics see.
+
+        Args:
+            parts: Those of `seen` `[M, ...]`, who is there [M, A, 1] as 1 or 0, and the
+                environment's own state [M, ...] if there is one.
+
+        Returns:
+            [M A, S].
+        """
+        there = parts[self.seen.parts]
+        own: Tensor = self.seen(parts[: self.seen.parts]) * there
+        if not self._central:
+            return own.flatten(0, 1)
+        of_all = (parts[-1] if self._has_state else own.flatten(1)).unsqueeze(1)
+        return torch.cat((of_all * there, own), 2).flatten(0, 1)
+
+
+class TeamCritic(nn.Module):
+    """The values of all agents.
+
+    Args:
+        view: What it sees.
         layers: [M A, S] -> [M A, 1].
     """
 
-    def __init__(self, layers: AgentNetworks) -> None:
+    def __init__(self, view: CriticView, layers: AgentNetworks) -> None:
         super().__init__()
+        self.view = view
         self.layers = layers
 
     def forward(self, parts: Sequence[Tensor], features: Tensor | None) -> Tensor:
-        """Parts `[M A, ...]` to values [M A]; the actor's features are not looked at."""
+        """Parts `[M, ...]` to values [M A]; the actor's features are not looked at."""
         del features
-        values: Tensor = self.layers(parts[-1]).squeeze(1)
+        values: Tensor = self.layers(self.view(parts)).squeeze(1)
         return values
 
 
 class RememberingCritic(nn.Module):
-    """The values of all agents, from the last part of their rows and what came before them.
+    """The values of all agents, with a memory of what they saw before.
 
     Args:
+        view: What it sees.
         networks: [M A, S] -> [M A, 1].
     """
 
-    def __init__(self, networks: RememberingNetworks) -> None:
+    def __init__(self, view: CriticView, networks: RememberingNetworks) -> None:
         super().__init__()
+        self.view = view
         self.networks = networks
 
     def forward(self, parts: Sequence[Tensor], past: Past) -> Tensor:
-        """Parts `[T B A, ...]` of whole fragments, time-major, to values [T B A]."""
-        return self._values(self.states(parts, past).flatten(0, 1))
+        """Parts `[T B, ...]` of whole fragments, time-major, to values [T B A]."""
+        return self._values(self.states(self.entered(parts), past).flatten(0, 1))
 
-    def states(self, parts: Sequence[Tensor], past: Past) -> Tensor:
-        """[T, B A, H], the memory's states after every row."""
-        entered = self.networks.body(parts[-1]).view(*past.reset.shape, -1)
-        return self.networks.memory.unroll(entered, past.initial, past.reset)
+    def entered(self, parts: Sequence[Tensor]) -> Tensor:
+        """What the memory takes of rows `[M, ...]`, [M A, F]."""
+        entered: Tensor = self.networks.body(self.view(parts))
+        return entered
 
-    def of_all(self, parts: Sequence[Tensor], past: Past, data: Rollout) -> Tensor:
+    def states(self, entered: Tensor, past: Past) -> Tensor:
+        """[T, B A, H], the memory's states after every row of [T B A, F]."""
+        sequences = entered.view(*past.reset.shape, -1)
+        return self.networks.memory.unroll(sequences, past.initial, past.reset)
+
+    def of_all(self, entered: Tensor, past: Past, data: Rollout) -> Tensor:
         """Of every observation of a round, in the order of its leaves: `[((T + 1) B + N) A]`."""
         states = remembered(
             self.networks.memory,
-            self.networks.body(parts[-1]),
+            entered,
             past,
             final_rows=data.final_rows,
             final_slots=data.final_slots,

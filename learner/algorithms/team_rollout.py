@@ -49,8 +49,7 @@ class TeamRollouts:
     Args:
         spec: The environment.
         actor: The policies that acted.
-        central: Whether critics see the state of all beside an agent's own observation.
-        state: Makes the state of the environment's own; None takes the observations of all agents.
+        state: Makes numbers of the environment's own state; None leaves it out.
         reward: What an agent learns from.
         device: Where rows go.
     """
@@ -60,21 +59,19 @@ class TeamRollouts:
         spec: EnvironmentSpec,
         actor: TeamActor,
         *,
-        central: bool,
         state: TeamState | None,
         reward: RewardSharing,
         device: torch.device,
     ) -> None:
         self._spec = spec
         self._actor = actor
-        self._central = central
         self._state = state
         self._reward = reward
         self._device = device
 
     @torch.no_grad()
     def of(self, batch: OnPolicyBatch) -> Rollout:
-        """The round; the last of a row's parts is what critics see."""
+        """The round; its leaves are of steps: the actor's parts, and what critics see beside."""
         columns, agents = batch.columns, len(self._spec.agents)
         rows, slots = columns[ColumnKey(Role.VALID)].shape
         ends = self._ends(batch)
@@ -150,19 +147,13 @@ class TeamRollouts:
         )
 
     def _parts(self, batch: OnPolicyBatch, seen: NDArray[np.bool_]) -> list[Tensor]:
-        """What actors see, and what critics do: [((T + 1) B + N) A, F] each."""
+        """Parts for actors and critics, `[(T + 1) B + N, ...]` each; see `CriticView`."""
         keys = [key for each in self._actor.groups for key in each.observed]
-        own = self._actor.observations({key: self._entries(batch, key) for key in keys})
-        there = torch.from_numpy(seen).to(self._device).unsqueeze(2)
-        judged = own * there
-        if self._central:
-            if self._state is None:
-                of_all = judged.flatten(1)
-            else:
-                of_all = self._state([self._entries(batch, key) for key in self._state.keys])
-            states = of_all.unsqueeze(1).expand(-1, own.shape[1], -1)
-            judged = torch.cat((states * there, judged), 2)
-        return [own.flatten(0, 1), judged.flatten(0, 1)]
+        parts = self._actor.parts({key: self._entries(batch, key) for key in keys})
+        parts.append(torch.from_numpy(seen).to(self._device, torch.float32).unsqueeze(2))
+        if self._state is not None:
+            parts.append(self._state([self._entries(batch, key) for key in self._state.keys]))
+        return parts
 
     def _actions(self, columns: Mapping[ColumnKey, NDArray[Any]]) -> Tensor:
         """[T B A, W]."""

@@ -38,6 +38,7 @@ class ObservationPreprocessor(nn.Module):
 
     Attributes:
         numbers: How many of the F are numbers.
+        parts: How many tensors it gives.
         normaliser: None where observations are taken as they are.
     """
 
@@ -58,6 +59,7 @@ class ObservationPreprocessor(nn.Module):
         self._bits = [i for i, leaf in enumerate(leaves) if not isinstance(leaf, spaces.Box)]
         self.numbers = sum(_width(leaves[i]) for i in self._boxes)
         self.bits = nn.ModuleList(_bits_encoder(leaves[i]) for i in self._bits)
+        self.parts = len(self._images) + bool(self.numbers or self._bits)
         self.normaliser = (
             ObservationNormaliser(self.numbers) if normalise and self.numbers else None
         )

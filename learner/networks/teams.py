@@ -8,6 +8,7 @@ number among those that share, as a one-hot vector, tells the network which one 
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import torch
@@ -37,13 +38,23 @@ class TeamObservations(nn.Module):
         spec: The environment's.
         policies: Who shares a network.
         network: `auto`, or `module:factory` for a user's encoder of a group's observations.
+        told_apart: Whether those that share a policy are told apart here, by their numbers.
 
     Attributes:
+        parts: How many tensors the preprocessors of all groups give.
         features: The width of what each policy is fed, its agents' numbers included.
+        widths: How many features each agent's own observation has.
         learns: Whether there is anything to learn in it.
     """
 
-    def __init__(self, spec: EnvironmentSpec, policies: Sequence[Members], network: str) -> None:
+    def __init__(
+        self,
+        spec: EnvironmentSpec,
+        policies: Sequence[Members],
+        network: str,
+        *,
+        told_apart: bool = True,
+    ) -> None:
         super().__init__()
         self._leaves = [len(spaces.leaves(group.observation)) for group in spec.groups]
         self._sizes = [len(group.agents) for group in spec.groups]
@@ -51,11 +62,17 @@ class TeamObservations(nn.Module):
             preprocessor_of(group.observation, network=network, normalise=False)
             for group in spec.groups
         )
+        self._parts = [
+            preprocess.parts if isinstance(preprocess, ObservationPreprocessor) else leaves
+            for preprocess, leaves in zip(self.preprocess, self._leaves, strict=True)
+        ]
+        self.parts = sum(self._parts)
         group_of = [i for i, size in enumerate(self._sizes) for _ in range(size)]
         starts = [sum(self._sizes[:i]) for i in range(len(self._sizes))]
         self._taken: list[list[tuple[int, list[int]]]] = []
         self.encoders = nn.ModuleList()
         self.features: list[int] = []
+        self.widths = [0] * len(group_of)
         self.learns = False
         for members in policies:
             groups = sorted({group_of[number] for number in members})
@@ -63,26 +80,32 @@ class TeamObservations(nn.Module):
             encoders = [encoder_of(spec.groups[g].observation, network=network) for g in groups]
             self._taken.append(taken)
             self.encoders.append(nn.ModuleList(encoders))
-            ids = len(members) if len(members) > 1 else 0
+            ids = len(members) if told_apart and len(members) > 1 else 0
             self.features.append(max(encoder.features for encoder in encoders) + ids)
+            for number in members:
+                self.widths[number] = encoders[groups.index(group_of[number])].features
             self.learns = self.learns or any(encoder.learns for encoder in encoders)
             eye = torch.eye(len(members)) if ids else torch.zeros(1, 0)
             self.register_buffer(f"ids_{len(self._taken) - 1}", eye, persistent=False)
 
     def forward(self, leaves: Sequence[Tensor]) -> list[Tensor]:
         """Leaves `[N, n, *shape]`, group after group, to `[N, k, features]` for each policy."""
-        parts = self._preprocessed(leaves)
-        return [self._of_policy(policy, parts) for policy in range(len(self._taken))]
+        return self.encode(self.preprocessed(leaves))
 
-    def _preprocessed(self, leaves: Sequence[Tensor]) -> list[list[Tensor]]:
-        """For each group what its preprocessor gives, `[N, n, ...]`."""
-        found, start = [], 0
-        for preprocess, count, size in zip(self.preprocess, self._leaves, self._sizes, strict=True):
-            own = leaves[start : start + count]
-            start += count
+    def preprocessed(self, leaves: Sequence[Tensor]) -> list[Tensor]:
+        """What the preprocessors give, group after group, `[N, n, ...]`."""
+        found: list[Tensor] = []
+        for preprocess, own, size in zip(
+            self.preprocess, _split(leaves, self._leaves), self._sizes, strict=True
+        ):
             parts = preprocess([leaf.reshape(-1, *leaf.shape[2:]) for leaf in own])
-            found.append([part.reshape(-1, size, *part.shape[1:]) for part in parts])
+            found += [part.reshape(-1, size, *part.shape[1:]) for part in parts]
         return found
+
+    def encode(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """What `preprocessed` gives to `[N, k, features]` for each policy."""
+        by_group = _split(parts, self._parts)
+        return [self._of_policy(policy, by_group) for policy in range(len(self._taken))]
 
     def _of_policy(self, policy: int, parts: Sequence[Sequence[Tensor]]) -> Tensor:
         ids: Tensor = getattr(self, f"ids_{policy}")
@@ -99,6 +122,16 @@ class TeamObservations(nn.Module):
         if not ids.shape[1]:
             return joined
         return torch.cat((joined, ids.expand(joined.shape[0], -1, -1)), 2)
+
+
+def _split(tensors: Sequence[Tensor], counts: Sequence[int]) -> list[Sequence[Tensor]]:
+    ends = list(itertools.accumulate(counts))
+    return [tensors[end - count : end] for end, count in zip(ends, counts, strict=True)]
+
+
+def has_pictures(space: spaces.Space) -> bool:
+    """Whether a space has images of more pixels than networks without convolutions can use."""
+    return any(is_picture(leaf) for leaf in spaces.leaves(space).values())
 
 
 def padded(numbers: Tensor, width: int) -> Tensor:
@@ -159,8 +192,10 @@ class TeamState(nn.Module):
         )
         encoders = [ObservationEncoder(leaves, is_picture) for leaves in self._leaves]
         if any(encoder.learns for encoder in encoders):
+            source = "what agents observe" if from_observations else "the global state"
             raise UnsupportedSpaceError(
-                "a state with images is not mixed; give the environment a state() without"
+                f"the state of all must be numbers, and {source} has images; give the environment "
+                "a state() without"
             )
         counts = [count for *_, count in sources]
         self.width = sum(e.features * n for e, n in zip(encoders, counts, strict=True))

@@ -7,11 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from joint_support import TEAM, several
-from learner_support import discrete_spec, image, parameters, undocumented
+from joint_support import TEAM
+from learner_support import discrete_spec, parameters, undocumented
 from team_round_support import OVER, made, rolled, with_a_death
 
-from common import spaces, specs
 from common.errors import InvalidFieldError, UnsupportedSpaceError
 from common.signature import ColumnKey, Role
 from learner.algorithms import registry
@@ -36,21 +35,6 @@ def test_at_a_fresh_version_the_ratio_is_1_and_an_update_changes_both_networks(n
     changed = [key for key, one in algorithm.tensors().items() if not torch.equal(one, before[key])]
     for part in ("behaviour.head", "critic.layers", "returns.moments"):
         assert any(key.startswith(part) for key in changed), part
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_boards_are_numbers(name):
-    board = spaces.Box(np.zeros((6, 7, 2), np.int8), np.ones((6, 7, 2), np.int8))
-    players = specs.AgentGroup(
-        "player", ("p_0", "p_1"), board, spaces.Discrete(7), action_mask=True
-    )
-    algorithm = made(
-        name, several(players), **({"state": "observations"} if name == "mappo" else {})
-    )
-    metrics = algorithm.update(rolled(algorithm), 0.0)
-    assert metrics["train/fresh_ratio_error"] < 1e-5
-    weights = algorithm.tensors()["behaviour.head.layers.weights.0"]
-    assert weights.shape[1] == 6 * 7 * 2 + 2
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -128,9 +112,14 @@ def test_an_agents_own_end_ends_its_returns_and_a_time_limit_bootstraps():
 
 
 def test_critics_see_the_state_the_own_observation_and_zeros_for_who_is_gone():
+    def seen(algorithm, batch):
+        """By actors and by critics, [7, 3, 4, ...]."""
+        leaves = algorithm._rollout(batch).leaves
+        rows = algorithm.behaviour.encoder(leaves), algorithm._critic.view(leaves)
+        return (each.reshape(7, 3, 4, -1) for each in rows)
+
     central = made()
-    data = central._rollout(with_a_death(rolled(central)))
-    own, judged = (part.reshape(7, 3, 4, -1) for part in data.leaves)
+    own, judged = seen(central, with_a_death(rolled(central)))
     batch = with_a_death(rolled(central))
     states = torch.from_numpy(batch.columns[ColumnKey(Role.GLOBAL_STATE)])
     assert judged.shape[3] == 3 + own.shape[3]
@@ -139,14 +128,13 @@ def test_critics_see_the_state_the_own_observation_and_zeros_for_who_is_gone():
     assert judged[2:5, 0, 0].abs().sum() == 0  # dead, and not cut off
     torch.testing.assert_close(judged[4, 0, 1:, 3:], own[4, 0, 1:])  # cut off
     joint = made(state="observations")
-    (own, judged) = joint._rollout(with_a_death(rolled(joint))).leaves
-    own, judged = own.reshape(7, 3, 4, -1), judged.reshape(7, 3, 4, -1)
+    own, judged = seen(joint, with_a_death(rolled(joint)))
     width = own.shape[3]
     assert judged.shape[3] == 5 * width
     torch.testing.assert_close(judged[0, 1, 3, : 4 * width], own[0, 1].flatten())
     assert judged[2, 0, 1, :width].abs().sum() == 0
     alone = made("ippo")
-    (own, judged) = alone._rollout(rolled(alone)).leaves
+    own, judged = seen(alone, rolled(alone))
     torch.testing.assert_close(own, judged)
 
 
@@ -164,9 +152,10 @@ def test_final_observations_follow_their_rows():
     data = algorithm._rollout(batch)
     assert data.final_rows.tolist() == [2, 2, 2]
     assert data.final_slots.tolist() == [3, 4, 5]
-    assert data.leaves[0][-3:].unique().tolist() == [2.0]
-    assert data.leaves[1][-3].abs().sum() == 0
-    assert data.leaves[1][-2, -4:].tolist() == [2.0] * 4
+    assert data.leaves[0][-1].unique().tolist() == [2.0]
+    judged = algorithm._critic.view(data.leaves)
+    assert judged[-3].abs().sum() == 0
+    assert judged[-2, -4:].tolist() == [2.0] * 4
     assert data.truncated.reshape(6, 3, 3)[2, 1].all()
 
 
@@ -189,7 +178,7 @@ def test_the_agents_of_a_step_stay_in_one_minibatch():
 
 
 def test_a_policy_of_ones_own_is_told_nothing_and_sharers_their_number():
-    rows = torch.zeros(4, made().behaviour.observed)
+    rows = torch.zeros(4, made().behaviour.encoder.seen.features)
     for policies, different in (("shared", 4), ("per_role", 4), ("per_agent", 4)):
         head = made(policies=policies).behaviour.head
         with torch.no_grad():
@@ -242,7 +231,6 @@ def test_it_learns_on_normalised_returns():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"network": "module:factory"}, "must be auto"),
         ({"share_encoder": True}, "must be False"),
         ({"normalise_observations": True}, "must be False"),
         ({"value_huber_delta": 0.0}, "must be above 0"),
@@ -257,9 +245,6 @@ def test_settings_that_cannot_work(settings, said):
 def test_environments_that_it_does_not_take(name):
     with pytest.raises(UnsupportedSpaceError, match="this one has a single agent; take ppo"):
         made(name, discrete_spec())
-    images = several(specs.AgentGroup("a", ("a_0", "a_1"), image(36, 40, 3), spaces.Discrete(2)))
-    with pytest.raises(UnsupportedSpaceError, match="a_0 observes images of bytes from 36 pixels"):
-        made(name, images)
     with pytest.raises(UnsupportedSpaceError, match="no global state"):
         made("mappo", TEAM, state="global")
 

@@ -1,0 +1,57 @@
+"""Observations of all agents as features side by side, in two stages like those of one agent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from learner.networks.teams import TeamObservations, in_order
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from common.specs import EnvironmentSpec
+    from learner.networks.teams import Members
+
+
+class AgentFeatures(nn.Module):
+    """Raw observations of A agents to F features each, with zeros behind where an agent has fewer.
+
+    `preprocess` has no parameters and is what a round goes through once; calling it goes on from
+    there. Images stay what they are in between.
+
+    Args:
+        spec: The environment's.
+        policies: Who shares an encoder.
+        network: `auto`, or `module:factory` for a user's encoder of a group's observations.
+
+    Attributes:
+        features: F.
+        real: [A, F] bool, the features of each agent that are not there to fill it up.
+        parts: How many tensors lie between the stages.
+        learns: Whether there is anything to learn in it.
+    """
+
+    def __init__(self, spec: EnvironmentSpec, policies: Sequence[Members], network: str) -> None:
+        super().__init__()
+        self.observations = TeamObservations(spec, policies, network, told_apart=False)
+        self._policies = tuple(policies)
+        widths = torch.tensor(self.observations.widths)
+        self.features = int(widths.max())
+        self.real = torch.arange(self.features) < widths.unsqueeze(1)
+        self.learns = self.observations.learns
+        self.parts = self.observations.parts if self.learns else 1
+
+    def preprocess(self, leaves: Sequence[Tensor]) -> list[Tensor]:
+        """Leaves `[N, n, *shape]`, group after group, to parts `[N, ...]`."""
+        parts = self.observations.preprocessed(leaves)
+        return parts if self.learns else [self._encode(parts)]
+
+    def forward(self, parts: Sequence[Tensor]) -> Tensor:
+        """Parts to [N, A, F]."""
+        return self._encode(parts) if self.learns else parts[0]
+
+    def _encode(self, parts: Sequence[Tensor]) -> Tensor:
+        return in_order(self.observations.encode(parts), self._policies)
