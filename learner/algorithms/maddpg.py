@@ -32,9 +32,10 @@ from learner.algorithms.base import several_agents_only
 from learner.algorithms.device_means import DeviceMeans
 from learner.algorithms.joint_actor import NOISE_SCALE, JointActor
 from learner.algorithms.optimiser import TargetNetwork
-from learner.algorithms.policy_sharing import PolicySharing  # noqa: TC001 - command lines read it
+from learner.algorithms.policy_sharing import PolicySharing, members_of
 from learner.algorithms.replay_actor_critic import ActorCriticConfig, ReplayActorCritic
 from learner.losses import q_learning
+from learner.networks.agent_features import AgentFeatures
 from learner.networks.joint_critic import JointCritic
 from learner.networks.normalisation import RewardStandardiser
 
@@ -82,6 +83,10 @@ class MADDPGConfig(ActorCriticConfig):
     """A policy for each agent; `per_role`, one for agents whose names differ in their number alone
     (and whose spaces are the same); or `shared`, one for all. Agents that share one are told apart
     by a one-hot vector beside their observation. Critics are never shared."""
+    network: str = "auto"
+    """`auto` encodes images with convolutions and everything else as a vector. `module:factory`
+    names a function from the observation space of agents to an nn.Module from observations to
+    features. Each policy gets one, and all critics together as many."""
     exploration_noise: float = 0.1
     """Deviation of the noise on continuous actions, where one reaches from -1 to 1."""
     output_penalty: float = 1e-3
@@ -109,8 +114,9 @@ class Joint(NamedTuple):
     Attributes:
         columns: `[M, n, ...]` of each group.
         next_columns: `[M, n, ...]` of each group.
-        observations: [A, M, F], zeros of agents that do not act.
-        next_observations: [A, M, F], the same.
+        parts: What networks take of the observations, `[M, ...]`.
+        next_parts: The same of those after the step.
+        acting: [A, M, 1], 1 for agents that act.
         actions: [A, M, U] as critics see them, zeros of agents that do not act.
         next_acting: [A, M, 1], 1 for agents that act in the next step, or would but for a time
             limit.
@@ -123,8 +129,9 @@ class Joint(NamedTuple):
 
     columns: Mapping[ColumnKey, Tensor]
     next_columns: Mapping[ColumnKey, Tensor]
-    observations: Tensor
-    next_observations: Tensor
+    parts: list[Tensor]
+    next_parts: list[Tensor]
+    acting: Tensor
     actions: Tensor
     next_acting: Tensor
     rewards: Tensor
@@ -148,13 +155,17 @@ class MADDPG(ReplayActorCritic[MADDPGConfig]):
             self.spec,
             self.name,
             sharing=config.policies,
+            network=config.network,
             hidden_sizes=config.hidden_sizes,
             activation=config.activation,
         ).to(self.device)
         agents = self.spec.agents
+        seen = policy.actor.seen
+        if seen.learns:
+            seen = AgentFeatures(self.spec, members_of(self.spec, config.policies), config.network)
         critics = JointCritic(
             len(agents),
-            policy.features,
+            seen,
             policy.width,
             hidden_sizes=config.hidden_sizes,
             activation=config.activation,
@@ -207,11 +218,11 @@ class MADDPG(ReplayActorCritic[MADDPGConfig]):
     def _criticise(self, data: Joint) -> tuple[Tensor, Tensor]:
         """Steps the critics; values before it and targets, [A, M] both."""
         targets = self._targets(data)
-        values = self._critics(data.observations, data.actions)
+        values = self._critics(data.parts, data.acting, data.actions)
         errors = q_learning.HALF_SQUARED.loss(values, targets)
         losses = (data.shares * data.weights * errors).sum(1)
         self._critic_adam.differentiate(losses.sum())
-        norms = self._critics.layers.clip_gradients(self.config.max_gradient_norm)
+        norms = self._critics.clip_gradients(self.config.max_gradient_norm)
         self._critic_adam.descend()
         values = values.detach()
         self._critic_means.add(losses, (data.shares * values).sum(1), norms)
@@ -221,17 +232,17 @@ class MADDPG(ReplayActorCritic[MADDPGConfig]):
     def _targets(self, data: Joint) -> Tensor:
         """Y [A, M]."""
         policy = self.behaviour
-        heads = policy.heads(self._target_actor.network, data.next_observations)
+        heads = self._target_actor.network(data.next_parts)
         following = policy.best(heads, data.next_columns) * data.next_acting
-        values = self._target_critics.network(data.next_observations, following)
+        values = self._target_critics.network(data.next_parts, data.next_acting, following)
         return q_learning.bootstrapped(data.rewards, data.discounts, values)
 
     def _improve(self, data: Joint) -> None:
         """Steps the actors: eq. 5 of the paper, for others' actions out of replay."""
         policy = self.behaviour
-        heads = policy.heads(policy.actor, data.observations)
+        heads = policy.actor(data.parts)
         own = policy.relaxed(heads, self._gumbel(heads.shape), data.columns)
-        values = self._critics.of_own(data.observations, data.actions, own)
+        values = self._critics.of_own(data.parts, data.acting, data.actions, own)
         losses = -(data.shares * values).sum(1)
         penalty = (data.shares * policy.mean_squares(heads)).sum()
         self._actor_adam.differentiate(losses.sum() + self.config.output_penalty * penalty)
@@ -269,8 +280,9 @@ class MADDPG(ReplayActorCritic[MADDPGConfig]):
         return Joint(
             columns=columns,
             next_columns=next_columns,
-            observations=policy.observations(columns) * acting.unsqueeze(2),
-            next_observations=policy.observations(next_columns) * following.unsqueeze(2),
+            parts=policy.parts(columns),
+            next_parts=policy.parts(next_columns),
+            acting=acting.unsqueeze(2),
             actions=policy.actions(columns) * acting.unsqueeze(2),
             next_acting=following.unsqueeze(2),
             rewards=self.to_device(rewards).t(),

@@ -9,7 +9,7 @@ row number m A + a.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from common import spaces
 from common.signature import ColumnKey, Role
 from learner.algorithms import behaviour
 from learner.algorithms.actor_critic import RoundPolicy
+from learner.algorithms.group_of_agents import group_of_agents
 from learner.algorithms.policy_sharing import members_of
 from learner.algorithms.rollout import LOG_PROB, RAW_ACTION
 from learner.algorithms.sequences import MEMORY
@@ -32,25 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from common.signature import GraphInput, GraphOutput
-    from common.specs import AgentGroup, EnvironmentSpec
+    from common.specs import EnvironmentSpec
     from learner.algorithms.team_networks import AgentNetworks, TeamArchitecture
     from learner.networks.agent_memory import AgentMemory
-
-
-class ActingGroup(NamedTuple):
-    """Agents of the same spaces.
-
-    Attributes:
-        group: Of the environment's.
-        places: Where they stand among all agents.
-        observed: The columns of their observations.
-        masked: The column of their action masks; None where there are none.
-    """
-
-    group: AgentGroup
-    places: slice
-    observed: list[ColumnKey]
-    masked: ColumnKey | None
 
 
 class TeamDistribution(nn.Module):
@@ -194,7 +179,10 @@ class TeamActor(RoundPolicy):
     ) -> None:
         distribution = TeamDistribution(spec, initial_log_std=initial_log_std)
         own = distribution.each()
-        groups = [_acting(spec, group, one) for group, one in zip(spec.groups, own, strict=True)]
+        groups = [
+            group_of_agents(spec, group, mask_width=one.mask_width)
+            for group, one in zip(spec.groups, own, strict=True)
+        ]
         observed = [behaviour.observation_inputs(spec, group) for group in spec.groups]
         outputs: list[GraphOutput] = []
         for group, one in zip(spec.groups, own, strict=True):
@@ -291,20 +279,6 @@ class TeamActor(RoundPolicy):
                 device = next(iter(columns.values())).device
                 found.append(torch.ones(rows, agents, width, dtype=torch.bool, device=device))
         return torch.cat(found, 1)
-
-
-def _acting(
-    spec: EnvironmentSpec, group: AgentGroup, distribution: ActionDistribution
-) -> ActingGroup:
-    masked = group.action_mask and distribution.mask_width is not None
-    return ActingGroup(
-        group=group,
-        places=spec.places()[group.name],
-        observed=[
-            ColumnKey(Role.OBSERVATION, group.name, key) for key in spaces.leaves(group.observation)
-        ],
-        masked=ColumnKey(Role.ACTION_MASK, group.name) if masked else None,
-    )
 
 
 def _states(spec: EnvironmentSpec, units: int) -> list[GraphInput]:

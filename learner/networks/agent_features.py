@@ -53,5 +53,9 @@ class AgentFeatures(nn.Module):
         """Parts to [N, A, F]."""
         return self._encode(parts) if self.learns else parts[0]
 
+    def encoders(self) -> list[nn.Module]:
+        """Those of each policy."""
+        return list(self.observations.encoders)
+
     def _encode(self, parts: Sequence[Tensor]) -> Tensor:
         return in_order(self.observations.encode(parts), self._policies)

@@ -12,6 +12,7 @@ from learner.networks.stacked_mlp import StackedMLP
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from learner.networks.agent_features import AgentFeatures
     from learner.networks.bodies import Activation
 
 
@@ -20,7 +21,7 @@ class JointCritic(nn.Module):
 
     Args:
         agents: A.
-        features: F, numbers of an agent's observation.
+        seen: Observations of all agents to F features each, the same for all critics.
         actions: U, numbers of an agent's action.
         hidden_sizes: Hidden layers of each critic.
         activation: Of the hidden layers.
@@ -32,7 +33,7 @@ class JointCritic(nn.Module):
     def __init__(
         self,
         agents: int,
-        features: int,
+        seen: AgentFeatures,
         actions: int,
         *,
         hidden_sizes: Sequence[int],
@@ -40,41 +41,65 @@ class JointCritic(nn.Module):
     ) -> None:
         super().__init__()
         self._agents, self._actions = agents, actions
+        self.seen = seen
         self.layers = StackedMLP(
             agents,
-            agents * (features + actions),
+            agents * (seen.features + actions),
             hidden_sizes,
             1,
             activation=activation,
             head_gain=1.0,
         )
 
-    def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """The values [A, M] of observations [A, M, F] and actions [A, M, U]."""
-        values: Tensor = self.layers(_joint(observations, actions)).squeeze(2)
+    def forward(self, parts: Sequence[Tensor], acting: Tensor, actions: Tensor) -> Tensor:
+        """The values of what agents observe and do.
+
+        Args:
+            parts: What `seen` takes, `[M, ...]`.
+            acting: [A, M, 1], 1 for agents that act; the others are zeros to critics.
+            actions: [A, M, U].
+
+        Returns:
+            [A, M].
+        """
+        values: Tensor = self.layers(self._joint(parts, acting, actions)).squeeze(2)
         return values
 
-    def of_own(self, observations: Tensor, actions: Tensor, own: Tensor) -> Tensor:
+    def of_own(
+        self, parts: Sequence[Tensor], acting: Tensor, actions: Tensor, own: Tensor
+    ) -> Tensor:
         """The values [A, M], with each agent's own action another one for its own critic alone.
 
         The first layer is computed once for what all critics see; what an own action changes in it
         is added. No gradient goes into the critics, nor into `actions`.
 
         Args:
-            observations: [A, M, F].
+            parts: As above.
+            acting: As above.
             actions: [A, M, U], which the critics of the others see.
             own: [A, M, U], in the place of an agent's own.
         """
         with torch.no_grad():
             weight, bias = self.layers.weights[0], self.layers.biases[0]
-            seen = torch.matmul(_joint(observations, actions), weight) + bias
+            seen = torch.matmul(self._joint(parts, acting, actions), weight) + bias
             of_actions = weight[:, -self._agents * self._actions :]
             shape = (self._agents, self._agents, self._actions, -1)
             of_own = of_actions.reshape(shape).diagonal().permute(2, 0, 1)
         changed = seen + torch.matmul(own - actions, of_own)
         return self.layers.frozen_behind(changed).squeeze(2)
 
+    @torch.no_grad()
+    def clip_gradients(self, norm: float | None) -> Tensor:
+        """Scales the gradient of each critic down to a norm, and that of what they see through.
 
-def _joint(observations: Tensor, actions: Tensor) -> Tensor:
-    """[M, A F + A U]."""
-    return torch.cat([each.transpose(0, 1).flatten(1) for each in (observations, actions)], 1)
+        Returns:
+            [A], the norms of critics before.
+        """
+        if norm is not None and self.seen.learns:
+            nn.utils.clip_grad_norm_(self.seen.parameters(), norm)
+        return self.layers.clip_gradients(norm)
+
+    def _joint(self, parts: Sequence[Tensor], acting: Tensor, actions: Tensor) -> Tensor:
+        """[M, A F + A U]."""
+        observed = self.seen(parts) * acting.transpose(0, 1)
+        return torch.cat([observed.flatten(1), actions.transpose(0, 1).flatten(1)], 1)

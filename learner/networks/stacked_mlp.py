@@ -82,17 +82,30 @@ class StackedMLP(nn.Module):
         return rows
 
     @torch.no_grad()
-    def clip_gradients(self, norm: float | None) -> Tensor:
+    def clip_gradients(self, norm: float | None, encoders: Sequence[nn.Module] = ()) -> Tensor:
         """Scales the gradient of each MLP down to a norm; None leaves them.
+
+        Args:
+            norm: That of one MLP's parameters together, and of its encoder's.
+            encoders: What is in front of each MLP; nothing where it is empty.
 
         Returns:
             [P], the norms before.
         """
         gradients = [one.grad for one in self.parameters() if one.grad is not None]
-        squares = [gradient.square().sum((1, 2)) for gradient in gradients]
-        norms = torch.stack(squares).sum(0).sqrt()
+        in_front = [
+            [each.grad for each in one.parameters() if each.grad is not None] for one in encoders
+        ]
+        squares = torch.stack([gradient.square().sum((1, 2)) for gradient in gradients]).sum(0)
+        for number, own in enumerate(in_front):
+            for gradient in own:
+                squares[number] += gradient.square().sum()
+        norms = squares.sqrt()
         if norm is not None:
-            scale = (norm / (norms + 1e-6)).clamp_(max=1.0)[:, None, None]
+            scale = (norm / (norms + 1e-6)).clamp_(max=1.0)
             for gradient in gradients:
-                gradient.mul_(scale)
+                gradient.mul_(scale[:, None, None])
+            for number, own in enumerate(in_front):
+                for gradient in own:
+                    gradient.mul_(scale[number])
         return norms

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from learner_support import CPU, box
+from learner_support import CPU, box, image
+from torch import nn
 
 from common import spaces, specs
 from common.signature import ColumnKey, Role
@@ -47,6 +48,36 @@ MIXED = several(
     ),
 )
 """Groups of other observations, actions and numbers of agents; two roles in one group."""
+
+
+CAMERAS = several(
+    specs.AgentGroup(
+        "walker",
+        ("walker_0", "guide_0", "walker_1"),
+        spaces.Dict({"camera": image(6, 6, 2), "place": box(2)}),
+        spaces.Discrete(3, 7),
+        action_mask=True,
+    ),
+    specs.AgentGroup("scout", ("scout_0",), image(5, 8, 1), spaces.Discrete(4)),
+    specs.AgentGroup("blind", ("blind_0",), box(3), box(2, low=-1.0, high=1.0)),
+)
+"""Images of two sizes, one beside numbers, and an agent without."""
+
+
+class Squares(nn.Module):
+    """A user's encoder of whatever is observed."""
+
+    def __init__(self, space):
+        super().__init__()
+        leaves = spaces.leaves(space).values()
+        self.layer = nn.Linear(sum(int(np.prod(leaf.shape)) for leaf in leaves), 5)
+
+    def forward(self, *leaves):
+        flat = [leaf.reshape(leaf.shape[0], -1).to(torch.float32) for leaf in leaves]
+        return self.layer(torch.cat(flat, 1)).square()
+
+
+OWN_NETWORK = "joint_support:Squares"
 
 
 def maddpg(spec: EnvironmentSpec = TEAM, *, seed: int = 0, **config: Any) -> MADDPG:

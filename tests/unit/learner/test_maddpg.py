@@ -18,7 +18,7 @@ from joint_support import (
     make_linear,
     several,
 )
-from learner_support import assert_same, box, continuous_spec, image, parameters, undocumented
+from learner_support import assert_same, box, continuous_spec, parameters, undocumented
 from transitions_support import answers, onnx_answers
 
 from common import spaces, specs
@@ -42,8 +42,8 @@ def pair(**config):
     the targets Q_0 = 4 o_1 + a_0 + a_1 and Q_1 = o_0 - a_1.
     """
     algorithm = maddpg(PAIR, hidden_sizes=(), output_penalty=0.0, **config)
-    make_linear(algorithm.behaviour.actor, [[[1.0]], [[2.0]]])
-    make_linear(algorithm._target_actor.network, [[[3.0]], [[-1.0]]])
+    make_linear(algorithm.behaviour.actor.layers, [[[1.0]], [[2.0]]])
+    make_linear(algorithm._target_actor.network.layers, [[[3.0]], [[-1.0]]])
     own = [[1.0, 0.0, 2.0, -1.0], [0.0, 1.0, 1.0, 3.0]]
     target = [[0.0, 4.0, 1.0, 1.0], [1.0, 0.0, 0.0, -1.0]]
     for network, rows in (
@@ -145,7 +145,7 @@ def test_continuous_actors_go_up_their_own_critic_alone():
     for agent, (slope, factor, count) in enumerate([(2.0, 1.0, 4), (3.0, 2.0, 3)]):
         own = seen[:count, agent]
         expected = -slope * (1 - np.tanh(factor * own) ** 2) @ own / count
-        gradient = algorithm.behaviour.actor.weights[0].grad[agent]
+        gradient = algorithm.behaviour.actor.layers.weights[0].grad[agent]
         assert gradient.item() == pytest.approx(expected, rel=1e-5)
     assert torch.equal(before, algorithm._critics.layers.weights[0])
 
@@ -154,7 +154,7 @@ def choosers(critics):
     """Two agents that choose by logits (1, 0), and critics over (o_0, o_1, a_0, a_1)."""
     algorithm = maddpg(CHOOSERS, hidden_sizes=(), output_penalty=0.0)
     make_linear(
-        algorithm.behaviour.actor, np.zeros((2, 1, 2), np.float32), torch.tensor([1.0, 0.0])
+        algorithm.behaviour.actor.layers, np.zeros((2, 1, 2), np.float32), torch.tensor([1.0, 0.0])
     )
     make_linear(algorithm._critics.layers, np.array(critics, np.float32)[:, :, None])
     return algorithm
@@ -164,7 +164,7 @@ def test_the_straight_through_gradient_reaches_the_own_action_only():
     # Both critics value what the other agent does, and nothing else.
     algorithm = choosers([[0, 0, 0, 0, 5.0, -5.0], [0, 0, 5.0, -5.0, 0, 0]])
     algorithm._improve(algorithm.joint(joint_transitions(algorithm)))
-    assert torch.count_nonzero(algorithm.behaviour.actor.biases[0].grad) == 0
+    assert torch.count_nonzero(algorithm.behaviour.actor.layers.biases[0].grad) == 0
 
 
 def test_the_straight_through_gradient_is_that_of_the_noisy_softmax():
@@ -175,7 +175,7 @@ def test_the_straight_through_gradient_is_that_of_the_noisy_softmax():
     soft = torch.softmax(gumbel + torch.tensor([1.0, 0.0]), -1)
     slope = soft[..., 0] * soft[..., 1]
     expected = torch.stack([-5.0 * slope[0].mean(), 7.0 * slope[1].mean()])
-    found = algorithm.behaviour.actor.biases[0].grad[:, 0, 0]
+    found = algorithm.behaviour.actor.layers.biases[0].grad[:, 0, 0]
     torch.testing.assert_close(found, expected)
     # What the critics see is the draw itself, not its softmax.
     drawn = (gumbel + torch.tensor([1.0, 0.0])).argmax(-1)
@@ -189,7 +189,7 @@ def test_large_logits_cost():
     algorithm.config = config
     algorithm._improve(algorithm.joint(joint_transitions(algorithm)))
     # The mean over two logits of their squares, at (1, 0).
-    found = algorithm.behaviour.actor.biases[0].grad[0, 0]
+    found = algorithm.behaviour.actor.layers.biases[0].grad[0, 0]
     np.testing.assert_allclose(found, [0.1, 0.0], rtol=1e-5)
 
 
@@ -214,11 +214,11 @@ def test_own_actions_in_the_joint_critic_are_those_of_a_whole_pass():
     algorithm = maddpg(MIXED)
     data = algorithm.joint(joint_transitions(algorithm))
     own = torch.rand_like(data.actions)
-    found = algorithm._critics.of_own(data.observations, data.actions, own)
+    found = algorithm._critics.of_own(data.parts, data.acting, data.actions, own)
     for agent in range(4):
         actions = data.actions.clone()
         actions[agent] = own[agent]
-        whole = algorithm._critics(data.observations, actions)
+        whole = algorithm._critics(data.parts, data.acting, actions)
         torch.testing.assert_close(found[agent], whole[agent], rtol=1e-4, atol=1e-5)
 
 
@@ -260,10 +260,9 @@ def test_who_shares_a_policy():
 
 def test_agents_that_share_a_policy_are_told_apart():
     algorithm = maddpg(TEAM, policies="shared")
-    same = torch.ones(3, 1, 4)
-    heads = algorithm.behaviour.heads(algorithm.behaviour.actor, same)
+    heads = algorithm.behaviour.actor([torch.ones(1, 3, 4)])
     assert len(torch.unique(heads, dim=0)) == 3
-    assert len(algorithm.behaviour.actor.weights[0]) == 1
+    assert len(algorithm.behaviour.actor.layers.weights[0]) == 1
     assert algorithm._critics.layers.weights[0].shape[0] == 3
 
 
@@ -301,16 +300,16 @@ def test_exploration_is_the_softmax_or_noise_around_the_best_action():
     feeds["scalar/random_share"][:] = 0.0
     feeds["scalar/noise_scale"][:] = 0.1
     with torch.no_grad():
-        algorithm.behaviour.actor.biases[-1][:, 0, :2] += torch.tensor([1.0, 0.0])
+        algorithm.behaviour.actor.layers.biases[-1][:, 0, :2] += torch.tensor([1.0, 0.0])
         given = {
             ColumnKey(Role.OBSERVATION, "walker"): feeds["observation/walker"][:1],
             ColumnKey(Role.OBSERVATION, "scout", "kind"): feeds["observation/scout/kind"][:1],
             ColumnKey(Role.OBSERVATION, "scout", "place"): feeds["observation/scout/place"][:1],
         }
-        seen = algorithm.behaviour.observations(
+        parts = algorithm.behaviour.parts(
             {key: torch.from_numpy(array) for key, array in given.items()}
         )
-        heads = algorithm.behaviour.heads(algorithm.behaviour.actor, seen)[:, 0]
+        heads = algorithm.behaviour.actor(parts)[:, 0]
     found = answers(algorithm, feeds)
     chances = torch.softmax(heads[:3, :2], -1)[:, 0].numpy()
     np.testing.assert_allclose((found["action/walker"] == 7).mean(0), chances, atol=0.01)
@@ -346,16 +345,15 @@ def test_a_single_agent_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("observation", "action", "reason"),
+    ("action", "reason"),
     [
-        (image(40, 40, 3), spaces.Discrete(2), "a_0 observes images of bytes from 36 pixels"),
-        (box(2), spaces.MultiDiscrete((2, 2)), "these are MultiDiscrete; make them one of the two"),
-        (box(2), box(2), "these are a Box of float32, or one without bounds"),
+        (spaces.MultiDiscrete((2, 2)), "these are MultiDiscrete; make them one of the two"),
+        (box(2), "these are a Box of float32, or one without bounds"),
     ],
 )
-def test_spaces_without_a_network_are_refused(observation, action, reason):
+def test_actions_that_it_cannot_take_are_refused(action, reason):
     with pytest.raises(UnsupportedSpaceError, match=reason):
-        maddpg(several(specs.AgentGroup("a", ("a_0", "a_1"), observation, action)))
+        maddpg(several(specs.AgentGroup("a", ("a_0", "a_1"), box(2), action)))
 
 
 @pytest.mark.parametrize(

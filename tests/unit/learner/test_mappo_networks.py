@@ -7,10 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from joint_support import MIXED, several
+from joint_support import CAMERAS, MIXED, OWN_NETWORK, several
 from learner_support import box, image, parameters
 from team_round_support import made, rolled, with_a_death
-from torch import nn
 
 from common import spaces, specs
 from common.errors import InvalidFieldError, UnsupportedSpaceError
@@ -22,19 +21,6 @@ from learner.publishing.publisher import Publisher
 NAMES = ["mappo", "ippo"]
 SHARING = ["shared", "per_role", "per_agent"]
 
-CAMERAS = several(
-    specs.AgentGroup(
-        "walker",
-        ("walker_0", "guide_0", "walker_1"),
-        spaces.Dict({"camera": image(6, 6, 2), "place": box(2)}),
-        spaces.Discrete(3, 7),
-        action_mask=True,
-    ),
-    specs.AgentGroup("scout", ("scout_0",), image(5, 8, 1), spaces.Discrete(4)),
-    specs.AgentGroup("blind", ("blind_0",), box(3), box(2, low=-1.0, high=1.0)),
-)
-"""Images of two sizes, one beside numbers, and an agent without."""
-
 PICTURES = several(
     specs.AgentGroup("agent", ("agent_0", "agent_1"), image(36, 40, 3), spaces.Discrete(2))
 )
@@ -42,22 +28,6 @@ PICTURES = several(
 
 def on_cameras(name="mappo", **settings):
     return made(name, CAMERAS, **settings)
-
-
-class Squares(nn.Module):
-    """A user's encoder of whatever walkers and scouts of `MIXED` observe."""
-
-    def __init__(self, space):
-        super().__init__()
-        leaves = spaces.leaves(space).values()
-        self.layer = nn.Linear(sum(int(np.prod(leaf.shape)) for leaf in leaves), 5)
-
-    def forward(self, *leaves):
-        flat = [leaf.reshape(leaf.shape[0], -1).to(torch.float32) for leaf in leaves]
-        return self.layer(torch.cat(flat, 1)).square()
-
-
-OWN = "test_mappo_networks:Squares"
 
 
 @pytest.mark.parametrize("units", [0, 5])
@@ -126,7 +96,7 @@ def test_what_a_dead_agents_camera_shows_changes_nothing(name):
 @pytest.mark.parametrize("units", [0, 5])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_network_of_ones_own_is_each_actors_and_critics(name, units):
-    algorithm = made(name, network=OWN, recurrent_units=units, learning_rate=1e-2)
+    algorithm = made(name, network=OWN_NETWORK, recurrent_units=units, learning_rate=1e-2)
     before = parameters(algorithm)
     metrics = algorithm.update(rolled(algorithm, ends=with_a_death), 0.0)
     assert metrics["train/fresh_ratio_error"] < 1e-5
