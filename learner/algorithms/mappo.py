@@ -22,6 +22,7 @@ Deviations:
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
@@ -31,7 +32,7 @@ from learner.algorithms import state
 from learner.algorithms.base import several_agents_only
 from learner.algorithms.critic_recall import CriticRecall
 from learner.algorithms.policy_sharing import PolicySharing, members_of
-from learner.algorithms.ppo import PPO, PPOConfig
+from learner.algorithms.ppo import PPO, Minibatch, PPOConfig, Terms
 from learner.algorithms.rollout import in_chunks, shuffled_minibatches
 from learner.algorithms.schedules import Schedule  # noqa: TC001 - command lines read it
 from learner.algorithms.sequences import shuffled_fragments
@@ -246,6 +247,26 @@ class IPPO(PPO):
         agents = len(self.spec.agents)
         return super()._pieces(parts, rows[::agents] // agents, size // agents)
 
+    def _descend(self, minibatch: Minibatch, clip_range: float) -> tuple[Terms, Tensor]:
+        """See the base class; encoders that learn see so many steps at once that memory is known.
+
+        With a memory, whose fragments stay whole, they see the minibatch at once.
+        """
+        if minibatch.past is not None or not self.behaviour.encoder.seen.learns:
+            return super()._descend(minibatch, clip_range)
+        found: list[Terms] = []
+
+        def losses() -> Iterator[Tensor]:
+            for piece in _apart(minibatch, self.rows_at_once, len(self.spec.agents)):
+                terms = self._loss(piece, clip_range)
+                found.append(terms._replace(loss=terms.loss.detach()))
+                yield terms.loss
+
+        self._adam.accumulate(losses())
+        loss = torch.stack([terms.loss for terms in found]).sum()
+        rows = (torch.cat(column) for column in list(zip(*found, strict=True))[1:])
+        return Terms(loss, *rows), self._adam.descend()
+
     def _passes(self, data: Rollout, parts: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """See the base class."""
         if data.past is None or data.past.of_critic is None:
@@ -289,6 +310,21 @@ class IPPO(PPO):
         super().load_tensors(tensors)
         if self._returns is not None:
             self._returns.load_tensors(state.without_prefix(RETURNS, tensors))
+
+
+def _apart(minibatch: Minibatch, steps: int, agents: int) -> Iterator[Minibatch]:
+    """The rows of so many steps at once; each row keeps its weight."""
+    parts, *columns, past = minibatch
+    rows = steps * agents
+    yield from map(
+        Minibatch,
+        in_chunks(parts, steps),
+        *(
+            itertools.repeat(None) if column is None else torch.split(column, rows)
+            for column in columns
+        ),
+        itertools.repeat(past),
+    )
 
 
 class MAPPO(IPPO):

@@ -74,8 +74,13 @@ class FlatAdam:
 
     def differentiate(self, loss: Tensor) -> None:
         """Puts the gradients of a scalar loss in the place of those that were there."""
+        self.accumulate([loss])
+
+    def accumulate(self, losses: Iterable[Tensor]) -> None:
+        """Those of a sum whose terms come one by one, so that their graphs are never all there."""
         self._gradient.zero_()
-        torch.autograd.backward(loss)
+        for loss in losses:
+            torch.autograd.backward(loss)
 
     @torch.no_grad()
     def descend(self) -> Tensor:

@@ -79,7 +79,7 @@ class PPOConfig(OneLossConfig, ActorCriticConfig):
             self._check(field, number is None or number > 0, "must be above 0, or none at all")
 
 
-class _Minibatch(NamedTuple):
+class Minibatch(NamedTuple):
     """M rows; `weights` add up to 1 over the valid ones: a dot product with them is a mean."""
 
     parts: list[Tensor]
@@ -93,7 +93,7 @@ class _Minibatch(NamedTuple):
     past: Past | None
 
 
-class _Terms(NamedTuple):
+class Terms(NamedTuple):
     """The loss of a minibatch, and the [M] terms in it."""
 
     loss: Tensor
@@ -106,7 +106,7 @@ class _Step(NamedTuple):
     """What is kept of a minibatch until the means of its epoch are taken."""
 
     weights: Tensor
-    terms: _Terms
+    terms: Terms
     gradient_norm: Tensor
 
 
@@ -153,8 +153,7 @@ class PPO(OneLossAlgorithm[PPOConfig], ActorCriticAlgorithm[PPOConfig]):
                 estimates = self._estimates(data, parts)
             steps: list[_Step] = []
             for minibatch in self._minibatches(data, parts, estimates, begun.values):
-                terms = self._loss(minibatch, clip_range)
-                norm = self._adam.step(terms.loss)
+                terms, norm = self._descend(minibatch, clip_range)
                 steps.append(_Step(minibatch.weights, terms, norm))
             epochs.append(_means(steps, clip_range))
             if self._left_trust_region(epochs[-1]):
@@ -201,7 +200,7 @@ class PPO(OneLossAlgorithm[PPOConfig], ActorCriticAlgorithm[PPOConfig]):
 
     def _minibatches(
         self, data: Rollout, parts: list[Tensor], estimates: Estimates, old_values: Tensor
-    ) -> Iterator[_Minibatch]:
+    ) -> Iterator[Minibatch]:
         """The rows in a new order; everything is gathered once for the whole epoch."""
         order, valid, pasts = self._order(data)
         size = order.shape[1]
@@ -215,7 +214,7 @@ class PPO(OneLossAlgorithm[PPOConfig], ActorCriticAlgorithm[PPOConfig]):
         if self.config.normalise_advantages:
             advantages = policy.normalise_advantages(advantages, weights)
         yield from map(
-            _Minibatch,
+            Minibatch,
             self._pieces(parts, rows, size),
             [None] * len(order) if data.masks is None else pieces(data.masks),
             pieces(data.actions),
@@ -244,7 +243,12 @@ class PPO(OneLossAlgorithm[PPOConfig], ActorCriticAlgorithm[PPOConfig]):
         slots = torch.from_numpy(fragments).to(self.device)
         return order, valid, [data.past.of(each) for each in slots]
 
-    def _loss(self, minibatch: _Minibatch, clip_range: float) -> _Terms:
+    def _descend(self, minibatch: Minibatch, clip_range: float) -> tuple[Terms, Tensor]:
+        """A gradient step; its terms and the norm of the gradient."""
+        terms = self._loss(minibatch, clip_range)
+        return terms, self._adam.step(terms.loss)
+
+    def _loss(self, minibatch: Minibatch, clip_range: float) -> Terms:
         """Equation 9 of the paper with the sign of a loss."""
         config, distribution = self.config, self.behaviour.distribution
         features = self.behaviour.features(minibatch.parts, minibatch.past)
@@ -258,7 +262,7 @@ class PPO(OneLossAlgorithm[PPOConfig], ActorCriticAlgorithm[PPOConfig]):
         if config.entropy_coefficient > 0:
             entropy = distribution.entropy(head, minibatch.masks)
             losses = torch.sub(losses, entropy, alpha=config.entropy_coefficient)
-        return _Terms(
+        return Terms(
             torch.dot(losses, minibatch.weights),
             log_ratio.detach(),
             surrogate.detach(),

@@ -77,6 +77,24 @@ def test_images_stay_bytes_until_a_minibatch_is_trained_on():
     assert (leaves[0].dtype, leaves[0].shape) == (torch.uint8, (7 * 3, 2, 36, 40, 3))
 
 
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_minibatch_of_images_is_learned_from_in_pieces_as_if_it_were_whole(name, masked):
+    spec = CAMERAS if masked else PICTURES
+    whole, apart = (made(name, spec, n_minibatches=2, value_clip_range=None) for _ in range(2))
+    apart.rows_at_once = 2
+    seen = []
+    encoder = next(iter(apart.behaviour.encoder.seen.encoders()[0]))
+    encoder.register_forward_pre_hook(lambda _module, fed: seen.append(len(fed[0][0])))
+    batch = rolled(whole)
+    expected, found = whole.update(batch, 0.0), apart.update(batch, 0.0)
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    for key, tensor in whole.tensors().items():
+        torch.testing.assert_close(apart.tensors()[key], tensor, rtol=1e-3, atol=1e-4, msg=key)
+    agents = 3 if masked else 2
+    assert max(seen) == 2 * agents
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_dead_agents_camera_shows_changes_nothing(name):
     spec = dataclasses.replace(
