@@ -38,10 +38,11 @@ A seed's score is the mean return of its final policy in 100 greedy episodes (of
 bootstrap interval. Presets were tuned on seeds 0 to 5; the seeds here were named before they were
 run, all but two lots of them before the first one was: 110 to 119 of TRPO on Pendulum and 105 to
 109 of PPO on LunarLander were added where the first seeds had left the interval beside the peer's
-too wide to judge. All count. The presets of TD3, of IMPALA and, on simple_spread, of MADDPG, MAPPO,
-VDN and QMIX were changed after runs on seeds from 100 on, all but IMPALA's because they missed
-their gates on them or could not reach them; so theirs begin at 110, VDN's, which was changed again
-after 110 missed it, at 113, and QMIX's, whose 110 was stopped when its values ran away, at 111.
+too wide to judge. All count. The presets of TD3, of IMPALA, of MAPPO and, on simple_spread, of
+MADDPG, VDN and QMIX were changed after runs on seeds from 100 on, all but IMPALA's because they
+missed their gates on them or could not reach them; so theirs begin at 110, VDN's, which was changed
+again after 110 missed it, at 113, and QMIX's, whose 110 was stopped when its values ran away, at
+111.
 "Steps to the gate" is when the mean of the last 100 *training* episodes, which explore, first
 reached it.
 
