@@ -1,4 +1,4 @@
-"""Agents of one group among all that act in one graph, and the columns that are theirs."""
+"""Agents of one group among all that act in one graph, and the columns of what they do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from common import spaces
 from common.signature import ColumnKey, Role
 from learner.networks.teams import padded
 
@@ -23,14 +22,12 @@ class GroupOfAgents(NamedTuple):
     Attributes:
         group: The environment's.
         places: Where they stand among all agents.
-        observed: The columns of their observations.
         masked: The column of their action masks; None where there are none.
         acted: The column of their actions.
     """
 
     group: AgentGroup
     places: slice
-    observed: list[ColumnKey]
     masked: ColumnKey | None
     acted: ColumnKey
 
@@ -43,9 +40,6 @@ def group_of_agents(
     return GroupOfAgents(
         group=group,
         places=spec.places()[group.name],
-        observed=[
-            ColumnKey(Role.OBSERVATION, group.name, key) for key in spaces.leaves(group.observation)
-        ],
         masked=ColumnKey(Role.ACTION_MASK, group.name) if masked else None,
         acted=ColumnKey(Role.ACTION, group.name),
     )

@@ -200,8 +200,7 @@ class JointActor(behaviour.BehaviourPolicy):
 
     def parts(self, columns: Mapping[ColumnKey, Tensor]) -> list[Tensor]:
         """What the policies take, `[N, ...]`, from columns `[N, n, ...]`."""
-        observed = [key for each in self.groups for key in each.observed]
-        return self.actor.seen.preprocess([columns[key] for key in observed])
+        return self.actor.seen.preprocess(columns)
 
     def actions(self, columns: Mapping[ColumnKey, Tensor]) -> Tensor:
         """[A, N, U] as critics see them, padded with zeros, from columns `[N, n, ...]`."""

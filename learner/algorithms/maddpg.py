@@ -32,10 +32,9 @@ from learner.algorithms.base import several_agents_only
 from learner.algorithms.device_means import DeviceMeans
 from learner.algorithms.joint_actor import NOISE_SCALE, JointActor
 from learner.algorithms.optimiser import TargetNetwork
-from learner.algorithms.policy_sharing import PolicySharing, members_of
+from learner.algorithms.policy_sharing import PolicySharing  # noqa: TC001 - command lines read it
 from learner.algorithms.replay_actor_critic import ActorCriticConfig, ReplayActorCritic
 from learner.losses import q_learning
-from learner.networks.agent_features import AgentFeatures
 from learner.networks.joint_critic import JointCritic
 from learner.networks.normalisation import RewardStandardiser
 
@@ -160,12 +159,9 @@ class MADDPG(ReplayActorCritic[MADDPGConfig]):
             activation=config.activation,
         ).to(self.device)
         agents = self.spec.agents
-        seen = policy.actor.seen
-        if seen.learns:
-            seen = AgentFeatures(self.spec, members_of(self.spec, config.policies), config.network)
         critics = JointCritic(
             len(agents),
-            seen,
+            policy.actor.seen.for_critics(),
             policy.width,
             hidden_sizes=config.hidden_sizes,
             activation=config.activation,
@@ -174,10 +170,9 @@ class MADDPG(ReplayActorCritic[MADDPGConfig]):
         self.optimise(policy.actor, critics, max_gradient_norm=None)
         self._critics = critics
         self._seen = [
-            key
-            for each in policy.groups
-            for key in (*each.observed, each.masked, each.acted)
-            if key is not None
+            *policy.actor.seen.keys,
+            *(each.acted for each in policy.groups),
+            *(each.masked for each in policy.groups if each.masked),
         ]
         self._target_actor = TargetNetwork(policy.actor, self._actor_adam)
         self._standardiser = RewardStandardiser(len(agents)) if config.standardise_rewards else None

@@ -31,7 +31,7 @@ import torch
 from learner.algorithms import state
 from learner.algorithms.base import several_agents_only
 from learner.algorithms.critic_recall import CriticRecall
-from learner.algorithms.policy_sharing import PolicySharing, members_of
+from learner.algorithms.policy_sharing import PolicySharing  # noqa: TC001 - command lines read it
 from learner.algorithms.ppo import PPO, Minibatch, PPOConfig, Terms
 from learner.algorithms.rollout import in_chunks, shuffled_minibatches
 from learner.algorithms.schedules import Schedule  # noqa: TC001 - command lines read it
@@ -46,7 +46,6 @@ from learner.algorithms.team_networks import (
 )
 from learner.algorithms.team_rollout import RewardSharing, TeamRollouts
 from learner.losses import value
-from learner.networks.agent_features import AgentFeatures
 from learner.networks.bodies import Activation  # noqa: TC001 - command lines read it at run time
 from learner.networks.normalisation import ValueNormaliser
 from learner.networks.teams import TeamState, has_pictures
@@ -194,9 +193,8 @@ class IPPO(PPO):
         self._rollouts = TeamRollouts(
             self.spec, actor, state=of_environment, reward=config.team_reward, device=self.device
         )
-        seen = actor.encoder.seen
+        seen = actor.encoder.seen.for_critics()
         if seen.learns:
-            seen = AgentFeatures(self.spec, members_of(self.spec, config.policies), config.network)
             self.rows_at_once = max(1, PPO.rows_at_once // len(self.spec.agents))
         width = None if of_environment is None else of_environment.width
         view = CriticView(seen, central=self.central, state=width)

@@ -257,8 +257,7 @@ class TeamActor(RoundPolicy):
 
     def parts(self, columns: Mapping[ColumnKey, Tensor]) -> list[Tensor]:
         """What the encoder takes, `[N, ...]`, from columns `[N, n, ...]`."""
-        observed = [key for each in self.groups for key in each.observed]
-        return self.encoder.seen.preprocess([columns[key] for key in observed])
+        return self.encoder.seen.preprocess(columns)
 
     def states(self, columns: Mapping[ColumnKey, Tensor]) -> Tensor:
         """[N A, H] of a policy with a memory, from columns `[N, n, H]`."""

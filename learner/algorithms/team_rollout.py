@@ -148,7 +148,7 @@ class TeamRollouts:
 
     def _parts(self, batch: OnPolicyBatch, seen: NDArray[np.bool_]) -> list[Tensor]:
         """Parts for actors and critics, `[(T + 1) B + N, ...]` each; see `CriticView`."""
-        keys = [key for each in self._actor.groups for key in each.observed]
+        keys = self._actor.encoder.seen.keys
         parts = self._actor.parts({key: self._entries(batch, key) for key in keys})
         parts.append(torch.from_numpy(seen).to(self._device, torch.float32).unsqueeze(2))
         if self._state is not None:
