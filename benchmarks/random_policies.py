@@ -1,4 +1,4 @@
-"""What uniformly random actions return, in the environments where something is beside it.
+"""What uniformly random actions return in the environments of learning tasks.
 
 python benchmarks/random_policies.py --name random_policies
 """
@@ -60,8 +60,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=512)
     parser.add_argument("--name", help="write benchmarks/results/NAME.json")
     options = parser.parse_args()
-    known = tasks.load().values()
-    environments = {task.env: None for task in known if task.reference is not None or task.anchors}
+    environments = dict.fromkeys(task.env for task in tasks.load().values())
     means = {}
     for env in environments:
         found = returns(env, options.episodes)

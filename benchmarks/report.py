@@ -50,11 +50,26 @@ reached it.
 
 ANCHORS = """## Several agents, beside what others came to
 
-Returns are means over agents. "random" is what uniformly random actions return here
-(`random_policies.json`); what others published is converted to the same measure, as
-`wiserl/bench/tasks.yaml` says, and none of it was run here.
+Returns are means over agents. "random" is what uniformly random actions return
+(`random_policies.json`), "planner" what a search with the rules at hand comes to on the episodes of
+the evaluations (`planners.json`): no policy can be far above it. What others published is converted
+to the same measure, as `wiserl/bench/tasks.yaml` says, and none of it was run here.
+
+On MPE it was played by earlier rules, in which a push moves an agent in the step that it is given
+in, as in [OpenAI's environments](https://github.com/openai/multiagent-particle-envs).
+PettingZoo's, of which mpe2 comes, have moved it in the step after
+[since 2023](https://github.com/Farama-Foundation/PettingZoo/pull/965), and so every episode begins
+with a step that nothing can be done about. "planner, earlier rules" says what that is worth.
 
 """
+
+PLANNERS = {
+    "mpe2": "planner",
+    "never told": "planner of a listener that is told nothing",
+    "told at once": "of one that is told its goal at once",
+    "openai": "planner, earlier rules",
+}
+"""What each plan of `planners.json` is called."""
 
 
 def rate(record: dict[str, Any]) -> str:
@@ -355,7 +370,12 @@ def page() -> str:
     parts = [HEAD + report.table(RESULTS / "learning", list(tasks.load().values()))]
     random = records.get("random_policies", {"result": {"returns": {}}})
     chance = random["result"]["returns"]
-    if anchors := report.beside(list(tasks.load().values()), chance):
+    measured = {env: {"random": mean} for env, mean in chance.items()}
+    planned = records["planners"]["result"]["returns"] if "planners" in records else {}
+    for env, means in planned.items():
+        known = {PLANNERS[plan]: mean for plan, mean in means.items()}
+        measured[env] = measured.get(env, {}) | known
+    if anchors := report.beside(list(tasks.load().values()), measured):
         parts.append(ANCHORS + anchors)
     if beside := peers_table.section(RESULTS, chance):
         parts.append(beside)

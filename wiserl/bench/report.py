@@ -62,20 +62,26 @@ def row(task: Task, records: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def beside(tasks: Sequence[Task], random: Mapping[str, float]) -> str | None:
+def beside(tasks: Sequence[Task], measured: Mapping[str, Mapping[str, float]]) -> str | None:
     """A table of what returns are to be seen beside, as Markdown; None without any.
 
     Args:
         tasks: Those of one environment have the same anchors.
-        random: The mean return of random policies by environment; others are left out.
+        measured: Mean returns by environment and whose they are. Environments are left out that are
+            not among them, or that neither have anchors nor more than one of them.
     """
-    known = {task.env: task.anchors for task in tasks if task.anchors and task.env in random}
+    known = {
+        task.env: task.anchors
+        for task in tasks
+        if task.env in measured and (task.anchors or len(measured[task.env]) > 1)
+    }
     if not known:
         return None
-    lines = ["| environment | random | others |", "|---|---|---|"]
+    lines = ["| environment | measured here | others |", "|---|---|---|"]
     for env, anchors in known.items():
+        here = ", ".join(f"{name} {value:.2f}" for name, value in measured[env].items())
         others = ", ".join(f"{name} {value:g}" for name, value in anchors.items())
-        lines.append(f"| {env} | {random[env]:.2f} | {others} |")
+        lines.append(f"| {env} | {here} | {others or '-'} |")
     return "\n".join(lines)
 
 

@@ -236,13 +236,18 @@ def test_the_verb_shows_the_table_without_running(tmp_path, capsys):
 
 
 def test_what_returns_are_beside_is_said_by_environment(task):
-    beside = {"planner": -6.5, "others (10M)": -7.25}
+    beside = {"theirs": -6.5, "others (10M)": -7.25}
     anchored = [
         dataclasses.replace(task, name=name, env="X-v0", anchors=beside) for name in ("a", "b")
     ]
     assert report.beside([task], {}) is None
-    lines = report.beside([task, *anchored], {"X-v0": -26.2}).splitlines()
-    assert lines[2:] == ["| X-v0 | -26.20 | planner -6.5, others (10M) -7.25 |"]
+    bare = dataclasses.replace(task, env="Z-v0")
+    here = {"X-v0": {"random": -26.2}, "Z-v0": {"random": 1.0, "planner": 7.125}}
+    lines = report.beside([task, *anchored, bare], here | {task.env: {"random": 0.0}}).splitlines()
+    assert lines[2:] == [
+        "| X-v0 | random -26.20 | theirs -6.5, others (10M) -7.25 |",
+        "| Z-v0 | random 1.00, planner 7.12 | - |",
+    ]
     assert report.beside(anchored, {}) is None
 
 

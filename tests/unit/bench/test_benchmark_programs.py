@@ -7,6 +7,7 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from common.errors import WiseRLError
@@ -188,6 +189,50 @@ def test_random_policies_are_measured_of_one_agent_and_of_several(program, env, 
     # 22 on the mean where a pole falls; 8 / 9 - 4 * 12 / 9 in the game, with an error of 0.5.
     assert worth[0] < sum(found) / 200 < worth[1]
     assert found == program("random_policies").returns(env, 200)
+
+
+@pytest.mark.parametrize("name", ["SpeakerListener", "Spread"])
+def test_plans_return_in_mpe2_what_they_were_computed_to(program, name):
+    planners = program("planners")
+    task, seeds = getattr(planners, name)(), tuple(range(12))
+    environment = planners.made(task)
+    start = planners.starts(environment, seeds)
+    random = np.random.default_rng(0).integers(0, 5, (12, planners.STEPS, task.agents))
+    rules = planners.Rules(task, late=True)
+    # All to one landmark, where they collide.
+    meeting = planners.heading(rules, start, start.landmarks[:, [0] * task.agents])
+    for plans in (random, meeting):
+        computed = rules.returns(start, np.zeros_like(start.places), plans)
+        np.testing.assert_allclose(planners.played(environment, seeds, plans), computed, atol=1e-5)
+
+
+def test_who_is_told_sooner_plans_better(program):
+    planners = program("planners")
+    task = planners.SpeakerListener()
+    start = planners.starts(planners.made(task), tuple(range(30)))
+    late = planners.Rules(task, late=True)
+    of_all = [start._replace(goals=np.full(30, goal)) for goal in range(3)]
+
+    def mean(search, rules=late):
+        return np.mean([search(rules, each, shakes=0)[0] for each in of_all])
+
+    at_once, told = mean(planners.planned), mean(planners.told_late)
+    never = planners.planned(planners.Rules(planners.Uncertain(), late=True), start, shakes=0)[0]
+    assert never.mean() < told - 5 < at_once - 5
+    assert at_once < mean(planners.planned, planners.Rules(task, late=False)) - 0.5
+
+
+def test_a_search_never_ends_below_where_it_began(program):
+    planners = program("planners")
+    task = planners.Spread()
+    start = planners.starts(planners.made(task), tuple(range(6)))
+    rules = planners.Rules(task, late=True)
+    begun = planners.heading(rules, start, start.landmarks)
+    before = rules.returns(start, np.zeros_like(start.places), begun)
+    found, plans = planners.improved(rules, start, begun, first=0)
+    assert (found >= before).all()
+    assert found.mean() > before.mean() + 0.5
+    np.testing.assert_allclose(found, rules.returns(start, np.zeros_like(start.places), plans))
 
 
 @pytest.mark.slow
