@@ -59,15 +59,16 @@ On MPE it was played by earlier rules, in which a push moves an agent in the ste
 in, as in [OpenAI's environments](https://github.com/openai/multiagent-particle-envs).
 PettingZoo's, of which mpe2 comes, have moved it in the step after
 [since 2023](https://github.com/Farama-Foundation/PettingZoo/pull/965), and so every episode begins
-with a step that nothing can be done about. "planner, earlier rules" says what that is worth.
+with a step that nothing can be done about. "planner by earlier rules" says what that is worth. A
+listener hears its goal after the first step, and so does its planner.
 
 """
 
 PLANNERS = {
     "mpe2": "planner",
-    "never told": "planner of a listener that is told nothing",
-    "told at once": "of one that is told its goal at once",
-    "openai": "planner, earlier rules",
+    "openai": "planner by earlier rules",
+    "told at once": "planner told the goal at once",
+    "never told": "planner never told the goal",
 }
 """What each plan of `planners.json` is called."""
 
@@ -373,7 +374,7 @@ def page() -> str:
     measured = {env: {"random": mean} for env, mean in chance.items()}
     planned = records["planners"]["result"]["returns"] if "planners" in records else {}
     for env, means in planned.items():
-        known = {PLANNERS[plan]: mean for plan, mean in means.items()}
+        known = {called: means[plan] for plan, called in PLANNERS.items() if plan in means}
         measured[env] = measured.get(env, {}) | known
     if anchors := report.beside(list(tasks.load().values()), measured):
         parts.append(ANCHORS + anchors)
