@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import anchors_table
 import peers_table
 from samplers import FIRST
 
@@ -47,30 +48,6 @@ again after 110 missed it, at 113, and QMIX's, whose 110 was stopped when its va
 reached it.
 
 """
-
-ANCHORS = """## Several agents, beside what others came to
-
-Returns are means over agents. "random" is what uniformly random actions return
-(`random_policies.json`), "planner" what a search with the rules at hand comes to on the episodes of
-the evaluations (`planners.json`): no policy can be far above it. What others published is converted
-to the same measure, as `wiserl/bench/tasks.yaml` says, and none of it was run here.
-
-On MPE it was played by earlier rules, in which a push moves an agent in the step that it is given
-in, as in [OpenAI's environments](https://github.com/openai/multiagent-particle-envs).
-PettingZoo's, of which mpe2 comes, have moved it in the step after
-[since 2023](https://github.com/Farama-Foundation/PettingZoo/pull/965), and so every episode begins
-with a step that nothing can be done about. "planner by earlier rules" says what that is worth. A
-listener hears its goal after the first step, and so does its planner.
-
-"""
-
-PLANNERS = {
-    "mpe2": "planner",
-    "openai": "planner by earlier rules",
-    "told at once": "planner told the goal at once",
-    "never told": "planner never told the goal",
-}
-"""What each plan of `planners.json` is called."""
 
 
 def rate(record: dict[str, Any]) -> str:
@@ -371,13 +348,8 @@ def page() -> str:
     parts = [HEAD + report.table(RESULTS / "learning", list(tasks.load().values()))]
     random = records.get("random_policies", {"result": {"returns": {}}})
     chance = random["result"]["returns"]
-    measured = {env: {"random": mean} for env, mean in chance.items()}
-    planned = records["planners"]["result"]["returns"] if "planners" in records else {}
-    for env, means in planned.items():
-        known = {called: means[plan] for plan, called in PLANNERS.items() if plan in means}
-        measured[env] = measured.get(env, {}) | known
-    if anchors := report.beside(list(tasks.load().values()), measured):
-        parts.append(ANCHORS + anchors)
+    if anchors := anchors_table.section(records):
+        parts.append(anchors)
     if beside := peers_table.section(RESULTS, chance):
         parts.append(beside)
     for name, section in sections.items():

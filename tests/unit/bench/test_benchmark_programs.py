@@ -131,6 +131,16 @@ def test_a_peer_may_be_better_by_a_twentieth_of_the_way_from_random(
     assert f"| 3, 3 | {difference} | -24.0 | {verdict} |" in text
 
 
+def test_teams_are_beside_chance_and_a_planner(page):
+    spread = "mpe2/simple_spread_v3"
+    text = page(
+        random_policies={"episodes": 1, "returns": {spread: -27.0, "CartPole-v1": 20.0}},
+        planners={"episodes": 1, "returns": {spread: {"openai": -5.0, "mpe2": -6.5}}},
+    )
+    assert f"| {spread} | random -27.00, planner -6.50, planner by earlier rules -5.00 |" in text
+    assert "| CartPole-v1 | random" not in text
+
+
 def test_other_hyperparameters_are_no_comparison(page, both_sides):
     both_sides([500.0], [500.0], clip_range=0.3)
     text = page(random_policies={"episodes": 1, "returns": {"CartPole-v1": 20.0}})
