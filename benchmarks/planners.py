@@ -26,6 +26,7 @@ import numpy as np
 from learner.config import evaluation_seeds
 from protos.wiserl.v1 import environment_pb2
 from sampler.environments import registry
+from sampler.environments.spread_worlds import PUSHES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     Search = Callable[..., tuple[Floats, Actions]]
 
 STEPS = 25
-PUSHES = np.array([[0.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]]) * 5.0
-"""[5, 2], the force of each action."""
-
 GIVE_UP = 2
 """Sweeps in a row that change the mean return by less than a thousandth, and end a search."""
 
