@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,7 @@ from learner.header import MappedHeader
 from learner.publishing.publication import Publication
 from learner.rate_limiter import LimiterSettings, RateLimiter
 from protos.wiserl.v1 import environment_pb2, learner_pb2
+from wiserl import cli
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -193,6 +195,8 @@ def described(name: str, runs: list[dict[str, float]]) -> dict[str, Any]:
 
 def main() -> None:
     """Takes turns a few times and writes the medians down."""
+    # As in every learner that is started by `wiserl`.
+    gc.set_threshold(cli.OBJECTS_BETWEEN_COLLECTIONS)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--repeats", type=int, default=3)

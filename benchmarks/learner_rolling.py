@@ -12,6 +12,7 @@ random actions in one process: what no system on this machine can exceed on one 
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from learner.front.server import FrontServer
 from learner.front.settings import FrontSettings, RunIdentity
 from learner.publishing.publisher import Publisher
 from protos.wiserl.v1 import learner_pb2
+from wiserl import cli
 
 
 def rolling(options: argparse.Namespace) -> tuple[float, dict[str, float]]:
@@ -132,6 +134,8 @@ def _bare_plain(environments: list[gymnasium.Env], seconds: float) -> float:
 
 def main() -> None:
     """Measures in turn, a few times over, and writes the medians down."""
+    # As in every learner that is started by `wiserl`.
+    gc.set_threshold(cli.OBJECTS_BETWEEN_COLLECTIONS)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--env", default="CartPole-v1")
     parser.add_argument("--samplers", type=int, default=1)

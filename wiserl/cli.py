@@ -40,7 +40,7 @@ COMPLETION = "--print-completion"
 
 USAGE_ERROR, ERROR, INTERRUPTED, BROKEN_PIPE = 2, 1, 130, 141
 
-_OBJECTS_BETWEEN_COLLECTIONS = 20_000
+OBJECTS_BETWEEN_COLLECTIONS = 20_000
 """Imports make ten times as many, all of which stay: to look for garbage among them as often as
 Python does is a tenth of a start."""
 
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(verb: str, arguments: list[str]) -> int:
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     code: int = importlib.import_module(VERBS[verb][0]).run(arguments)
     return code
 
