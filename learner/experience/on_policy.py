@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import operator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -183,7 +184,7 @@ class OnPolicyStore:
             for where, segment in self._segments
             for position, episode in segment.episodes
         ]
-        ended.sort(key=lambda entry: entry[:2])
+        ended.sort(key=operator.itemgetter(0, 1))
         return [
             episode
             for position, end_row, episode in ended

@@ -101,11 +101,14 @@ def _episodes(
         InvalidFieldError: An episode that no step of the batch ended, two of one step, or a return
             that is NaN or infinite.
     """
-    place = {part.slot: position for position, part in enumerate(batch.slots)}
+    parts = {
+        part.slot: (position, part.incarnation, part.first_row)
+        for position, part in enumerate(batch.slots)
+    }
     found: dict[tuple[int, int], trajectory_pb2.Episode] = {}
     for i, episode in enumerate(batch.episodes):
         try:
-            position, row = _end_of(episode, batch, place)
+            position, row = _end_of(episode, batch.rows, parts)
             check_episode(episode, agents)
             _check_end(row, position, ends, is_known=(position, row) in found)
         except InvalidFieldError as error:
@@ -122,25 +125,28 @@ def _check_end(row: int, position: int, ends: NDArray[Any] | None, *, is_known: 
 
 
 def _end_of(
-    episode: trajectory_pb2.Episode,
-    batch: trajectory_pb2.TrajectoryBatch,
-    place: dict[int, int],
+    episode: trajectory_pb2.Episode, rows: int, parts: dict[int, tuple[int, int, int]]
 ) -> tuple[int, int]:
-    """Position of the slot and row in the batch where an episode ended."""
-    if episode.slot not in place:
+    """Position of the slot and row in the batch where an episode ended.
+
+    Args:
+        episode: One of the batch's.
+        rows: Of the batch.
+        parts: The position, incarnation and first row of each of its slots.
+    """
+    if episode.slot not in parts:
         raise InvalidFieldError("slot", f"{episode.slot} is no slot of this batch")
-    part = batch.slots[place[episode.slot]]
-    if episode.incarnation != part.incarnation:
+    position, incarnation, first_row = parts[episode.slot]
+    if episode.incarnation != incarnation:
         raise InvalidFieldError(
-            "incarnation", f"{episode.incarnation}, but the slot's is {part.incarnation}"
+            "incarnation", f"{episode.incarnation}, but the slot's is {incarnation}"
         )
-    row = episode.end_row - part.first_row
-    if not 0 <= row < batch.rows:
+    row = episode.end_row - first_row
+    if not 0 <= row < rows:
         raise InvalidFieldError(
-            "end_row",
-            f"{episode.end_row} is not in [{part.first_row}, {part.first_row + batch.rows})",
+            "end_row", f"{episode.end_row} is not in [{first_row}, {first_row + rows})"
         )
-    return place[episode.slot], row
+    return position, row
 
 
 def check_episode(episode: trajectory_pb2.Episode, agents: int) -> None:
@@ -151,13 +157,14 @@ def check_episode(episode: trajectory_pb2.Episode, agents: int) -> None:
     """
     if not math.isfinite(episode.episode_return):
         raise InvalidFieldError("episode_return", f"{episode.episode_return} is not finite")
-    if len(episode.agent_returns) != agents:
+    returns = episode.agent_returns
+    if len(returns) != agents:
         raise InvalidFieldError(
             "agent_returns",
-            f"{len(episode.agent_returns)} returns for {agents} agents; give one for each of "
+            f"{len(returns)} returns for {agents} agents; give one for each of "
             "several agents in the order of the spec, and none for a single agent",
         )
-    if not all(map(math.isfinite, episode.agent_returns)):
+    if agents and not all(map(math.isfinite, returns)):
         raise InvalidFieldError("agent_returns", "one is not finite")
 
 
