@@ -13,8 +13,8 @@ _HEAD = """## Several agents, beside what others came to
 
 Returns are means over agents. "random" is what uniformly random actions return
 (`random_policies.json`), "planner" what a search with the rules at hand comes to on the episodes of
-the evaluations (`planners.json`): no policy can be far above it. What others published is converted
-to the same measure, as `wiserl/bench/tasks.yaml` says, and none of it was run here.
+the evaluations (`planners.json`); how much better the best is, is not known. What others published
+is converted to the same measure, as `wiserl/bench/tasks.yaml` says, and none of it was run here.
 
 On MPE it was played by earlier rules, in which a push moves an agent in the step that it is given
 in, as in [OpenAI's environments](https://github.com/openai/multiagent-particle-envs).

@@ -2,13 +2,12 @@
 
 The actions of a whole episode are searched, again and again one or two of them changed for the
 better, from several starts; then they are played in mpe2's own environment, whose returns are what
-is written. No policy can be far better on the same episodes; how near the search comes to the best
-is not known.
+is written. What is found can be done; how much better the best is, is not known.
 
-A listener hears its goal after the first step. `told at once` and `never told` are what it came to
-if it knew the goal before or never, and where it is to go to what is best on the whole. `openai` is
-computed and not played: in OpenAI's environments, as those that published figures are of, a push
-moves an agent in the step that it is given in, in mpe2 in the step after.
+A listener hears its goal after the first step. `told at once` is where it knows it from the start,
+`never told` where it goes to what is best on the mean over all goals. `openai` is computed and not
+played: in OpenAI's environments, as those that published figures are of, a push moves an agent in
+the step that it is given in, in mpe2 in the step after.
 
 python benchmarks/planners.py --name planners
 """
